@@ -180,7 +180,7 @@ fn immutable_tag_is_not_moved() {
     let run = sandbox.run(&format!("--tag a:v1 v2 --organization {TBD} --quiet"));
     assert_snapshot!(failed(&run), @"
     exit 6
-    error: image 127.0.0.1:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:v2 cannot be changed: the tags of this repository stay where they were first put
+    error: image 127.0.0.1:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:v2 cannot be changed: the tags of this repository are immutable
       help: choose a tag that is not in use: ark-catalog-container-tool --list-images a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
 }

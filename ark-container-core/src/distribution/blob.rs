@@ -1,4 +1,4 @@
-//! Blobs: whether they exist, and fetching them, whole or from some byte on.
+//! Looks up blobs and fetches them, from the start or from an offset.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,19 +11,19 @@ use tokio_util::bytes::Bytes;
 use super::client::Request;
 use super::client::{Client, Server};
 use super::error::RequestTarget;
-use super::response::Reply;
+use super::response::BoundedResponse;
 use crate::digester::Digester;
 use crate::error::{Error, Result};
 use crate::model::Digest;
 
-/// The content of a blob in pieces. The stream ends with an error if the content does not have the digest.
+/// The content of a blob in pieces. If the content does not have the digest, the stream ends with an error.
 pub type BlobStream = BoxStream<'static, Result<Bytes>>;
 
 impl Client {
     /// Returns whether the repository has a blob.
     ///
     /// # Behavior
-    /// - The answer for a repository that does not exist is the same as for a missing blob.
+    /// - A missing repository is the same as a missing blob: `false`.
     pub async fn blob_exists(&self, digest: &Digest) -> Result<bool> {
         let request = Request::new(Method::HEAD, self.url(&format!("blobs/{digest}"))?);
         let expected = [StatusCode::OK, StatusCode::NOT_FOUND];
@@ -31,26 +31,26 @@ impl Client {
         Ok(response.status() == StatusCode::OK)
     }
 
-    /// Fetches the content of a blob, and follows redirects to where the registry stores it.
+    /// Fetches the content of a blob. Follows redirects to the registry's storage.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if the repository or the blob does not exist. The stream ends with
-    /// [`Error::Failed`] if the content is not what the digest says.
+    /// [`Error::NotFound`] if the repository or the blob does not exist. The stream ends with [`Error::Failed`] if
+    /// the content does not have the digest.
     pub async fn fetch_blob(&self, digest: &Digest) -> Result<BlobStream> {
         let request = Request::new(Method::GET, self.url(&format!("blobs/{digest}"))?);
         let expected = [StatusCode::OK];
         let response = self.send(request, RequestTarget::Blob(digest.clone()), &expected).await?;
         let digester = Digester::new(digest.algorithm());
         let (expected, server) = (digest.clone(), self.server());
-        let fetching = Fetching { response, digester, expected, _server: server };
-        Ok(stream::try_unfold(fetching, Fetching::step).boxed())
+        let fetching = BlobFetch { response, digester, expected, _server: server };
+        Ok(stream::try_unfold(fetching, BlobFetch::step).boxed())
     }
 
     /// Fetches the whole content of a small blob, such as a configuration.
     ///
     /// # Errors
-    /// Those of [`fetch_blob`](Self::fetch_blob), after retries; [`Error::Failed`] if the blob is larger
-    /// than `limit` bytes.
+    /// Those of [`fetch_blob`](Self::fetch_blob), after retries; [`Error::Failed`] if the blob is larger than
+    /// `limit` bytes.
     pub async fn fetch_blob_bytes(&self, digest: &Digest, limit: usize) -> Result<Bytes> {
         let request = Request::new(Method::GET, self.url(&format!("blobs/{digest}"))?);
         let (_, content) = self.fetch(request, RequestTarget::Blob(digest.clone()), limit).await?;
@@ -61,14 +61,14 @@ impl Client {
     }
 }
 
-struct Fetching {
-    response: Reply,
+struct BlobFetch {
+    response: BoundedResponse,
     digester: Digester,
     expected: Digest,
     _server: Option<Arc<dyn Server>>,
 }
 
-impl Fetching {
+impl BlobFetch {
     async fn step(mut self) -> Result<Option<(Bytes, Self)>> {
         if let Some(piece) = self.response.next_piece().await? {
             self.digester.update(&piece);
@@ -87,12 +87,12 @@ fn wrong_content(expected: &Digest, found: &Digest) -> Error {
     Error::failed(format!("the registry sent {found} for blob {expected}"))
 }
 
-/// The content of a blob from some byte on, to continue a fetch that was interrupted.
+/// The content of a blob from an offset to its end, which resumes an interrupted fetch.
 #[non_exhaustive]
 pub struct BlobRest {
-    /// The offset of the first byte: the one that was requested, or 0 if the registry does not support ranges.
+    /// The offset of the first byte: the requested offset, or 0 if the registry does not support ranges.
     pub from: u64,
-    /// The content in pieces. It is not verified, since the digest is of the whole blob.
+    /// The content in pieces. The caller must verify the digest, which covers the whole blob.
     pub pieces: BoxStream<'static, Result<Bytes>>,
 }
 
@@ -103,11 +103,11 @@ impl fmt::Debug for BlobRest {
 }
 
 impl Client {
-    /// Fetches the content of a blob from byte `from` on, and follows redirects.
+    /// Fetches the content of a blob from the offset `from`. Follows redirects.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if the repository or the blob does not exist; [`Error::Failed`] if the blob
-    /// has no such byte, or the answer does not say where it begins.
+    /// [`Error::NotFound`] if the repository or the blob does not exist; [`Error::Failed`] if the offset is outside
+    /// the blob, or the response has an invalid `Content-Range`.
     pub async fn fetch_blob_from(&self, digest: &Digest, from: u64) -> Result<BlobRest> {
         let mut request = Request::new(Method::GET, self.url(&format!("blobs/{digest}"))?);
         if from > 0 {
@@ -126,17 +126,17 @@ impl Client {
     }
 }
 
-fn first_byte(response: &Reply) -> Result<u64> {
+fn first_byte(response: &BoundedResponse) -> Result<u64> {
     let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
-    range.and_then(start_of).ok_or_else(|| {
-        let (url, range) = (response.shown_url(), response.shown_header(&CONTENT_RANGE));
+    range.and_then(range_start).ok_or_else(|| {
+        let (url, range) = (response.redacted_url(), response.printable_header(&CONTENT_RANGE));
         let message = format!("GET {url}: the range {range:?} is invalid");
         Error::failed(message)
     })
 }
 
 /// Returns the first byte of a range such as `bytes 5-9/10`.
-pub(super) fn start_of(range: &str) -> Option<u64> {
+pub(super) fn range_start(range: &str) -> Option<u64> {
     let (first, _) = range.strip_prefix("bytes ")?.split_once('-')?;
     first.trim().parse().ok()
 }
@@ -146,11 +146,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_range_of_an_answer_tells_where_it_begins() {
-        assert_eq!(start_of("bytes 5-9/10"), Some(5));
-        assert_eq!(start_of("bytes 0-9/*"), Some(0));
-        for nonsense in ["bytes */10", "5-9/10", "bytes x-9/10", ""] {
-            assert_eq!(start_of(nonsense), None, "{nonsense}");
+    fn content_range_start_is_parsed() {
+        assert_eq!(range_start("bytes 5-9/10"), Some(5));
+        assert_eq!(range_start("bytes 0-9/*"), Some(0));
+        for invalid in ["bytes */10", "5-9/10", "bytes x-9/10", ""] {
+            assert_eq!(range_start(invalid), None, "{invalid}");
         }
     }
 }

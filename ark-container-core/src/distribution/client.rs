@@ -1,4 +1,4 @@
-//! [`Client`]: a client of one repository, its requests, and the rate at which it puts manifests.
+//! [`Client`]: sends requests to one repository, and limits the rate of manifests.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,9 +14,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::bytes::Bytes;
 use tracing::Instrument;
 
-use super::error::{Context, DistributionError, RequestTarget, broken, silent};
-use super::login::{Authenticate, Challenge, Credentials, Login, Refused, Shown};
-use super::response::{MAX_ERROR_BODY_LEN, Reply};
+use super::error::{Context, DistributionError, RequestTarget, connection_error, timeout_error};
+use super::login::{Authenticate, Challenge, Credentials, Login, LoginState, RejectedLogin};
+use super::response::{BoundedResponse, MAX_ERROR_BODY_BYTES};
 use super::retry::Retry;
 use crate::credentials::{ForeignCredentials, RegistryCredentials};
 use crate::error::{Error, Result};
@@ -26,41 +26,43 @@ use crate::model::{
 use crate::observability::ObservedRequest;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time without a byte after which a request fails. A request as a whole has no timeout.
+/// The maximum time without a received byte. A request as a whole has no timeout.
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_REDIRECTS: usize = 5;
-/// The logins that one request may try: one for a token, and one after it has expired.
+/// The maximum number of new logins of one request: one for a token, and one after its expiry.
 const MAX_LOGINS: usize = 2;
-/// The manifests that an account of AWS may put in a second.
+/// The quota of an AWS account for manifests per second.
 ///
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html>
 const ECR_MANIFESTS_PER_SECOND: usize = 10;
 
-/// A client of one repository, of this project or of any other registry.
+/// A client of one repository, in a registry of this project or in any other registry.
 ///
-/// The client uses plain HTTP for loopback hosts and HTTPS for all others, as docker does. A registry with
-/// HTTPS cannot make it send or fetch anything by plain HTTP. It sends the credentials with every request to
-/// the registry itself, and to no other host: neither to one that the registry redirects to nor to one that it
-/// names as the location of an upload. No error contains them, even if a registry echoes them.
+/// The client uses plain HTTP for loopback hosts and HTTPS for all others, as docker does. A registry with HTTPS
+/// cannot lead the client to plain HTTP, neither by a redirect nor by an upload location. The client sends the
+/// credentials to the host of the registry only. No error contains the credentials, even if a registry echoes them.
 ///
-/// An answer that is read as a whole, such as a manifest, fails if it comes more slowly than 16 KiB/s, and a
-/// blob if it comes more slowly than 1 KiB/s, in the mean after 2 minutes.
+/// A slow response fails: after 2 minutes, the mean rate must be 16 KiB/s for a manifest or another response that is
+/// read as a whole, and 1 KiB/s for a blob.
 ///
-/// Temporary errors are retried as its [`Retry`] says. Where an answer was lost, the client asks the
-/// registry what was done. Where the registry requires a token, the client fetches it from the login
-/// service that the registry names. Where the registry refuses the credentials, the client asks
-/// [`Authenticate`] for new ones.
+/// The client retries temporary errors as configured in [`Retry`]. If a response is lost, the client asks the
+/// registry for the result. If the registry requires a token, the client fetches one from the login service that the
+/// registry names. If the registry rejects the credentials, the client requests new ones from [`Authenticate`].
 ///
-/// Connections are reused. They are of HTTP/1.1: in HTTP/2 the window of one connection would slow down
-/// concurrent uploads. Cloning is cheap, and clones share connections, login and retries. Requests need a
-/// tokio runtime.
+/// Connections are reused, and use HTTP/1.1: in HTTP/2 the flow-control window of the only connection would slow down
+/// concurrent uploads. Cloning is cheap, and clones share connections, login and retries. Requests need a tokio
+/// runtime.
 ///
-/// Every method may fail with [`Error::Unauthenticated`] if the registry refuses the credentials,
-/// [`Error::PermissionDenied`] if they do not allow the request, [`Error::NotFound`] if the registry has
-/// no such repository, [`Error::Temporary`] if the registry cannot be reached, closes the connection, does
-/// not respond for a minute or answers 408, 429 or 5xx, and [`Error::Failed`] for all other refusals. Each
-/// but `NotFound`, `PermissionDenied` and `Conflict` has a [`DistributionError`] as its source if the
-/// registry answered.
+/// Every method can fail with:
+///
+/// - [`Error::Unauthenticated`] if the registry rejects the credentials.
+/// - [`Error::PermissionDenied`] if the credentials do not allow the request.
+/// - [`Error::NotFound`] if the registry does not have the repository.
+/// - [`Error::Temporary`] if the registry is unreachable, closes the connection, does not respond for a minute, or
+///   responds with 408, 429 or 5xx.
+/// - [`Error::Failed`] for all other error responses.
+///
+/// If the registry responded, the source of `Unauthenticated`, `Temporary` and `Failed` is a [`DistributionError`].
 ///
 /// ```no_run
 /// use ark_container_core::credentials::RegistryCredentials;
@@ -83,11 +85,11 @@ pub struct Client {
     repository: Repository,
     login: Arc<Login>,
     retry: Retry,
-    /// How fast manifests may be put, where the registry is strict about it.
-    pace: Option<Arc<RateLimit>>,
-    /// Held while what refers to a manifest is listed under a tag.
-    listing: Arc<Mutex<()>>,
-    /// Serves the registry from within this process until the last clone is dropped.
+    /// The rate limit for manifests, if the registry has one.
+    rate_limit: Option<Arc<RateLimit>>,
+    /// Serializes updates of the index at a referrers tag.
+    referrers_lock: Arc<Mutex<()>>,
+    /// The embedded registry, which runs until the last clone is dropped.
     server: Option<Arc<dyn Server>>,
 }
 
@@ -96,7 +98,7 @@ pub struct Client {
 pub(super) struct Repository {
     host: RegistryHost,
     path: Box<str>,
-    /// Its URL, if it is a repository of this project.
+    /// The URL, if the repository is one of this project.
     own: Option<RepositoryUrl>,
 }
 
@@ -119,7 +121,7 @@ impl fmt::Display for Repository {
     }
 }
 
-/// The hosts that may be reached by plain HTTP.
+/// The hosts that the client reaches by plain HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PlainHttp {
     Nowhere,
@@ -128,8 +130,8 @@ enum PlainHttp {
 }
 
 impl PlainHttp {
-    /// Returns whether a request may be sent to a URL.
-    fn admits(self, url: &Url) -> bool {
+    /// Returns whether the client may send a request to a URL.
+    fn allows(self, url: &Url) -> bool {
         match (url.scheme(), self) {
             ("https", _) | ("http", Self::Anywhere) => true,
             ("http", Self::Loopback) => is_loopback(url.host_str().unwrap_or_default()),
@@ -144,18 +146,17 @@ pub(crate) trait Server: fmt::Debug + Send + Sync {}
 impl<T: fmt::Debug + Send + Sync> Server for T {}
 
 impl Client {
-    /// Returns a client of a repository, which dials the host in its URL.
+    /// Returns a client of a repository, which connects to the host in its URL.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] if the credentials are another registry's; [`Error::Failed`] if TLS cannot
-    /// be set up.
+    /// [`Error::InvalidInput`] if the credentials are for another registry; [`Error::Failed`] if TLS cannot be set up.
     pub fn new(repository: RepositoryUrl, credentials: RegistryCredentials) -> Result<Self> {
         let endpoint = repository.host().clone();
         Self::with_endpoint(repository, credentials, &endpoint)
     }
 
-    /// Returns a client of a repository, which dials another host: a tunnel, or a registry that the program
-    /// serves to itself on a port of its own.
+    /// Returns a client of a repository, which connects to another host: a tunnel, or the port of an embedded
+    /// registry.
     ///
     /// # Errors
     /// Those of [`new`](Self::new).
@@ -174,8 +175,8 @@ impl Client {
         Self::open(repository.into(), Some(Credentials::Own(credentials)), endpoint, false)
     }
 
-    /// Returns a client without credentials, which dials `endpoint`. It uses the tokens that a login service
-    /// gives to anybody.
+    /// Returns a client without credentials, which connects to `endpoint`. If the registry requires a token, the
+    /// client requests an anonymous one.
     ///
     /// # Errors
     /// [`Error::Failed`] if TLS cannot be set up.
@@ -183,15 +184,14 @@ impl Client {
         Self::open(repository.into(), None, endpoint, false)
     }
 
-    /// Returns a client of the repository of an image in any registry, with the credentials that
-    /// [`ForeignCredentials::find`] finds, or without.
+    /// Returns a client of the repository of an image in any registry, with or without credentials.
+    /// [`ForeignCredentials::find`] finds the credentials of docker and podman.
     ///
     /// # Behavior
-    /// - A password is sent only after the registry has asked for one.
-    /// - Plain HTTP is used for loopback hosts, and for others if `plain_http` is set.
-    /// - Docker Hub counts the manifests that are fetched, and not those that
-    ///   [`manifest`](Self::manifest) asks for. An exceeded rate limit is [`Error::Temporary`] with the reset
-    ///   time, and is not waited for longer than 120 s.
+    /// - The client sends a password only after the registry has asked for one.
+    /// - The client uses plain HTTP for loopback hosts, and for all hosts if `plain_http` is set.
+    /// - Docker Hub counts fetched manifests, but not lookups with [`manifest`](Self::manifest). An exceeded rate
+    ///   limit is [`Error::Temporary`] with the reset time. The client waits at most 120 s for the reset.
     ///
     /// # Errors
     /// [`Error::Failed`] if TLS cannot be set up.
@@ -228,18 +228,18 @@ impl Client {
         let (base, plain_http) = base_url(&repository, endpoint, plain_http)?;
         let mut http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(redirect::Policy::custom(move |attempt| follow(plain_http, attempt)))
+            .redirect(redirect::Policy::custom(move |attempt| follow_redirect(plain_http, attempt)))
             .user_agent(concat!("ark-container/", env!("CARGO_PKG_VERSION")));
         if is_loopback(base.host_str().unwrap_or_default()) {
-            // No proxy reaches this machine's own ports.
+            // A proxy cannot reach the ports of this machine.
             http = http.no_proxy();
         }
         let http = http.build().map_err(|error| {
-            Error::failed(format!("no HTTP client for {endpoint}")).with_source(error)
+            Error::failed(format!("cannot create an HTTP client for {endpoint}")).with_source(error)
         })?;
         let login = Arc::new(Login::new(credentials));
         let is_ecr = is_ecr(repository.host());
-        let pace = is_ecr.then(|| Arc::new(RateLimit::new(ECR_MANIFESTS_PER_SECOND)));
+        let rate_limit = is_ecr.then(|| Arc::new(RateLimit::new(ECR_MANIFESTS_PER_SECOND)));
         Ok(Self {
             http,
             base,
@@ -247,30 +247,30 @@ impl Client {
             repository,
             login,
             retry: Retry::default(),
-            pace,
-            listing: Arc::default(),
+            rate_limit,
+            referrers_lock: Arc::default(),
             server: None,
         })
     }
 
-    /// Sets how temporary errors are retried.
+    /// Sets the retry policy for temporary errors.
     pub fn with_retry(self, retry: Retry) -> Self {
         Self { retry, ..self }
     }
 
-    /// Sets the source of new credentials after the registry refused the current ones.
+    /// Sets the source of new credentials for when the registry rejects the current ones.
     pub fn with_authenticate(self, authenticate: Arc<dyn Authenticate>) -> Self {
         let login = Arc::new(self.login.with(authenticate));
         Self { login, ..self }
     }
 
-    /// Keeps the server of the registry alive for as long as the client or a clone of it exists.
+    /// Keeps the embedded registry running while the client or a clone of it exists.
     #[cfg(feature = "local")]
     pub(crate) fn with_server(self, server: Arc<dyn Server>) -> Self {
         Self { server: Some(server), ..self }
     }
 
-    /// The server that content which is being fetched depends on, if it is within this process.
+    /// Returns the embedded registry, which must run while its content is fetched.
     pub(super) fn server(&self) -> Option<Arc<dyn Server>> {
         self.server.clone()
     }
@@ -278,7 +278,7 @@ impl Client {
     /// Returns the URL of the repository.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] if the repository is not one of this project.
+    /// [`Error::InvalidInput`] if the repository is in another registry.
     pub fn repository(&self) -> Result<&RepositoryUrl> {
         let Repository { own, .. } = &self.repository;
         own.as_ref().ok_or_else(|| {
@@ -296,7 +296,7 @@ impl Client {
         format!("{}{}{reference}", self.repository, reference.separator())
     }
 
-    /// Returns how temporary errors are retried, and how often they were.
+    /// Returns the retry policy, with the number of retries so far.
     pub fn retry(&self) -> &Retry {
         &self.retry
     }
@@ -306,39 +306,38 @@ impl Client {
         &self.base
     }
 
-    /// Whether the registry is AWS ECR's, wherever it is dialled.
+    /// Returns whether the registry is AWS ECR, regardless of the endpoint.
     pub(crate) fn is_ecr(&self) -> bool {
-        self.pace.is_some()
+        self.rate_limit.is_some()
     }
 
-    /// Waits until a manifest may be put.
-    pub(super) async fn manifests_turn(&self) {
-        if let Some(pace) = &self.pace {
-            pace.turn().await;
+    /// Waits until the rate limit allows another manifest.
+    pub(super) async fn wait_for_manifest_quota(&self) {
+        if let Some(rate_limit) = &self.rate_limit {
+            rate_limit.acquire().await;
         }
     }
 
-    /// Waits until nobody else lists what refers to a manifest.
-    pub(super) async fn listing(&self) -> MutexGuard<'_, ()> {
-        self.listing.lock().await
+    /// Waits until no other request updates the index at a referrers tag.
+    pub(super) async fn lock_referrers(&self) -> MutexGuard<'_, ()> {
+        self.referrers_lock.lock().await
     }
 
-    /// A URL below the repository's, such as `manifests/v1`.
+    /// Returns a URL below the URL of the repository, such as `manifests/v1`.
     pub(super) fn url(&self, path: &str) -> Result<Url> {
         self.base
             .join(path)
-            .map_err(|error| Error::failed(format!("no URL from {path}")).with_source(error))
+            .map_err(|error| Error::failed(format!("invalid URL path {path}")).with_source(error))
     }
 
-    /// A URL that the registry answered with, relative to the one that was asked.
-    pub(super) fn resolve(&self, asked: &Url, target: &str) -> Result<Url> {
-        asked.join(target).map_err(|error| {
-            Error::failed(format!("{} answers with a location that is none", self.base))
-                .with_source(error)
+    /// Returns a URL from a response, which may be relative to the URL of the request.
+    pub(super) fn resolve(&self, requested: &Url, target: &str) -> Result<Url> {
+        requested.join(target).map_err(|error| {
+            Error::failed(format!("{} responds with an invalid URL", self.base)).with_source(error)
         })
     }
 
-    /// Sends a request, with retries, until it is answered with one of the `expected` statuses.
+    /// Sends a request, with retries, until the response has one of the `expected` statuses.
     ///
     /// A failure to read the response body is not retried.
     pub(super) async fn send(
@@ -346,56 +345,57 @@ impl Client {
         request: Request,
         target: RequestTarget,
         expected: &[StatusCode],
-    ) -> Result<Reply> {
-        self.retry.run(|| self.ask(&request, &target, expected)).await
+    ) -> Result<BoundedResponse> {
+        self.retry.run(|| self.try_send(&request, &target, expected)).await
     }
 
-    /// Fetches content of at most `limit` bytes. Reading it is part of each try.
+    /// Fetches content of at most `limit` bytes. A failure to read the body is retried.
     pub(super) async fn fetch(
         &self,
         request: Request,
         target: RequestTarget,
         limit: usize,
-    ) -> Result<(Reply, Vec<u8>)> {
+    ) -> Result<(BoundedResponse, Vec<u8>)> {
         let fetching = || async {
-            let mut response = self.ask(&request, &target, &[StatusCode::OK]).await?;
+            let mut response = self.try_send(&request, &target, &[StatusCode::OK]).await?;
             let body = response.read_whole(limit).await?;
             Ok((response, body))
         };
         self.retry.run(fetching).await
     }
 
-    /// Sends a request once, and once more for each new login that the registry requires.
-    pub(super) async fn ask(
+    /// Sends a request without retries, except after a new login.
+    pub(super) async fn try_send(
         &self,
         request: &Request,
         target: &RequestTarget,
         expected: &[StatusCode],
-    ) -> Result<Reply> {
+    ) -> Result<BoundedResponse> {
         let mut logins = 0;
         loop {
             let body = request.body.clone().into();
             let attempt =
                 self.attempt(request, body, target, expected, sleep(RESPONSE_TIMEOUT)).await;
-            let Failure { error, refused } = match attempt {
+            let Failure { error, rejected } = match attempt {
                 Ok(response) => return Ok(response),
                 Err(failure) => failure,
             };
-            let most = |refused: &Refused| if refused.certain { MAX_LOGINS } else { 1 };
-            let Some(refused) = refused.filter(|refused| logins < most(refused)) else {
+            let max_logins =
+                |rejected: &RejectedLogin| if rejected.is_certain { MAX_LOGINS } else { 1 };
+            let Some(rejected) = rejected.filter(|rejected| logins < max_logins(rejected)) else {
                 return Err(error);
             };
             logins += 1;
-            if !self.login.replace(&self.http, &self.base, refused).await? {
+            if !self.login.replace(&self.http, &self.base, rejected).await? {
                 return Err(error);
             }
         }
     }
 
-    /// Sends content that cannot be sent again, until the `timeout` ends.
+    /// Sends a body that cannot be sent twice, until the `timeout` ends.
     ///
     /// # Errors
-    /// [`Error::Temporary`] also where only the login was refused and there is a new one now.
+    /// [`Error::Temporary`] also if the registry rejected the login, and a new login is available.
     pub(super) async fn send_once(
         &self,
         request: Request,
@@ -403,18 +403,19 @@ impl Client {
         target: RequestTarget,
         expected: &[StatusCode],
         timeout: impl Future<Output = ()>,
-    ) -> Result<Reply> {
+    ) -> Result<BoundedResponse> {
         match self.attempt(&request, body, &target, expected, timeout).await {
             Ok(response) => Ok(response),
-            Err(Failure { error, refused: Some(refused) }) => {
-                match self.login.replace(&self.http, &self.base, refused).await? {
+            Err(Failure { error, rejected: Some(rejected) }) => {
+                match self.login.replace(&self.http, &self.base, rejected).await? {
                     true => {
-                        Err(Error::temporary("the login had to be replaced").with_source(error))
+                        Err(Error::temporary("the login was rejected and replaced")
+                            .with_source(error))
                     }
                     false => Err(error),
                 }
             }
-            Err(Failure { error, refused: None }) => Err(error),
+            Err(Failure { error, rejected: None }) => Err(error),
         }
     }
 
@@ -425,13 +426,13 @@ impl Client {
         target: &RequestTarget,
         expected: &[StatusCode],
         timeout: impl Future<Output = ()>,
-    ) -> Result<Reply, Failure> {
+    ) -> Result<BoundedResponse, Failure> {
         let Request { method, url, headers, .. } = request;
-        let shown = self.login.current(&self.http, &self.base).await?;
-        let shown_url = shown.secrets().redacted(url);
-        if !self.plain_http.admits(url) {
+        let login = self.login.current(&self.http, &self.base).await?;
+        let redacted_url = login.secrets().redacted(url);
+        if !self.plain_http.allows(url) {
             let host = self.repository.host();
-            let message = format!("{host} asks for a request without TLS to {shown_url}");
+            let message = format!("{host} asks for a request without TLS to {redacted_url}");
             return Err(Error::failed(message).into());
         }
         let mut builder = self.http.request(method.clone(), url.clone()).body(body);
@@ -439,79 +440,79 @@ impl Client {
             builder = builder.header(name, value);
         }
         if url.origin() == self.base.origin() {
-            builder = shown.authorize(builder);
+            builder = login.authorize(builder);
         }
-        let built = builder
-            .build()
-            .map_err(|error| Error::failed(target.attempt()).with_source(error.without_url()))?;
-        tracing::debug!(%method, url = shown_url, "request");
-        let mut observed = ObservedRequest::start(method.as_str(), || shown_url.clone());
-        let answer = pin!(self.http.execute(built).instrument(observed.span().clone()));
-        let response = match select(answer, pin!(timeout)).await {
+        let built = builder.build().map_err(|error| {
+            Error::failed(target.description()).with_source(error.without_url())
+        })?;
+        tracing::debug!(%method, url = redacted_url, "request");
+        let mut observed = ObservedRequest::start(method.as_str(), || redacted_url.clone());
+        let sending = pin!(self.http.execute(built).instrument(observed.span().clone()));
+        let response = match select(sending, pin!(timeout)).await {
             Either::Left((Ok(response), _)) => response,
             Either::Left((Err(error), _)) => {
-                return Err(broken(method, &shown_url, error).into());
+                return Err(connection_error(method, &redacted_url, error).into());
             }
-            Either::Right(_) => return Err(silent(method, &shown_url).into()),
+            Either::Right(_) => return Err(timeout_error(method, &redacted_url).into()),
         };
-        let mut reply = Reply::new(response, shown.secrets());
+        let mut reply = BoundedResponse::new(response, login.secrets());
         observed.answered(reply.status().as_u16());
         drop(observed);
         if expected.contains(&reply.status()) {
             if !matches!(*method, Method::GET) {
-                // A connection whose answer was not read to its end is not used again.
-                let _ = reply.read_up_to(MAX_ERROR_BODY_LEN).await;
+                // A connection is reused only after its response is read to the end.
+                let _ = reply.read_up_to(MAX_ERROR_BODY_BYTES).await;
             }
             return Ok(reply);
         }
-        // What came before it broke off says more than how it broke off.
-        let (body, _) = reply.read_up_to(MAX_ERROR_BODY_LEN).await;
-        Err(self.refused(request, target, &reply, &body, &shown))
+        // The received start of the body is more useful than the error that interrupted it.
+        let (body, _) = reply.read_up_to(MAX_ERROR_BODY_BYTES).await;
+        Err(self.failure(request, target, &reply, &body, &login))
     }
 
-    /// What a refusal means.
-    fn refused(
+    /// Returns the error of an unexpected response, with the login if the registry rejected it.
+    fn failure(
         &self,
         request: &Request,
         target: &RequestTarget,
-        reply: &Reply,
+        reply: &BoundedResponse,
         body: &[u8],
-        shown: &Shown,
+        login: &LoginState,
     ) -> Failure {
         let Request { method, url, .. } = request;
-        let (status, headers, secrets) = (reply.status(), reply.headers(), shown.secrets());
+        let (status, headers, secrets) = (reply.status(), reply.headers(), login.secrets());
         let error = DistributionError::new(method.clone(), url, status, headers, body, secrets);
-        tracing::debug!(%error, "refused");
-        // Another host's refusal says nothing about a login that it was not shown.
+        tracing::debug!(%error, "unexpected response");
+        // Another host did not receive the login, and cannot reject it.
         let own = reply.url().origin() == self.base.origin();
-        // ECR says in words that a login has expired, and there is no room for words here.
-        let mute = *method == Method::HEAD && status == StatusCode::FORBIDDEN;
-        let certain = error.refuses_login();
-        let refused = (own && (certain || mute)).then(|| Refused {
-            generation: shown.generation(),
+        // ECR reports an expired login only in the body, which a response to HEAD does not have.
+        let is_head_forbidden = *method == Method::HEAD && status == StatusCode::FORBIDDEN;
+        let is_certain = error.rejects_login();
+        let rejected = (own && (is_certain || is_head_forbidden)).then(|| RejectedLogin {
+            generation: login.generation(),
             challenge: Challenge::find(headers),
-            certain,
+            is_certain,
         });
         let reading = matches!(*method, Method::GET | Method::HEAD);
         let context = Context {
             repository: &self.repository,
-            username: shown.username(),
+            username: login.username(),
             access: if reading { Access::Pull } else { Access::Push },
             target: target.clone(),
         };
-        Failure { error: error.into_error(&context), refused }
+        Failure { error: error.into_error(&context), rejected }
     }
 }
 
-/// The error of a request, and the login that was refused, if that is the cause.
+/// The error of a request, with the rejected login if that is the cause.
 struct Failure {
     error: Error,
-    refused: Option<Refused>,
+    rejected: Option<RejectedLogin>,
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { error, refused: None }
+        Self { error, rejected: None }
     }
 }
 
@@ -519,7 +520,7 @@ fn is_ecr(host: &RegistryHost) -> bool {
     host.as_str().parse::<EcrHost>().is_ok()
 }
 
-/// The repository's URL in the distribution API, with the scheme that its host calls for.
+/// Returns the URL of a repository in the distribution API, and the hosts that allow plain HTTP.
 fn base_url(
     repository: &Repository,
     endpoint: &RegistryHost,
@@ -527,7 +528,9 @@ fn base_url(
 ) -> Result<(Url, PlainHttp)> {
     let url = |scheme: &str| -> Result<Url> {
         let url = format!("{scheme}://{endpoint}/v2/{}/", repository.path).parse();
-        url.map_err(|error| Error::failed(format!("{endpoint} makes no URL")).with_source(error))
+        url.map_err(|error| {
+            Error::failed(format!("{endpoint} is not a valid host")).with_source(error)
+        })
     };
     let plain = url("http")?;
     match is_loopback(plain.host_str().unwrap_or_default()) {
@@ -537,20 +540,20 @@ fn base_url(
     }
 }
 
-/// Follows a redirect unless it leaves HTTPS. That credentials stay behind is reqwest's own rule.
-fn follow(plain_http: PlainHttp, attempt: redirect::Attempt<'_>) -> redirect::Action {
+/// Follows a redirect unless it leaves HTTPS. reqwest removes the credentials for another host.
+fn follow_redirect(plain_http: PlainHttp, attempt: redirect::Attempt<'_>) -> redirect::Action {
     let from_https = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
     let to_https = attempt.url().scheme() == "https";
-    if !to_https && (from_https || !plain_http.admits(attempt.url())) {
-        attempt.error("it redirects to plain HTTP")
+    if !to_https && (from_https || !plain_http.allows(attempt.url())) {
+        attempt.error("the redirect leads to plain HTTP")
     } else if attempt.previous().len() > MAX_REDIRECTS {
-        attempt.error("it redirects again and again")
+        attempt.error(format!("the registry redirects more than {MAX_REDIRECTS} times"))
     } else {
         attempt.follow()
     }
 }
 
-/// A request that can be sent several times: its content is in memory, or is given apart from it.
+/// A request that can be sent several times. A body that cannot is passed separately.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
     pub(super) method: Method,
@@ -564,40 +567,40 @@ impl Request {
         Self { method, url, headers: Vec::new(), body: Bytes::new() }
     }
 
-    /// This request with one more header.
+    /// Adds a header.
     pub(super) fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// This request with content.
+    /// Sets the body.
     pub(super) fn body(self, body: Bytes) -> Self {
         Self { body, ..self }
     }
 }
 
-const WINDOW: Duration = Duration::from_secs(1);
+const RATE_LIMIT_PERIOD: Duration = Duration::from_secs(1);
 
-/// Allows a number of requests in any second. The first ones do not wait.
+/// Allows a number of requests in any second. The first requests do not wait.
 #[derive(Debug)]
 pub(super) struct RateLimit {
-    most: usize,
-    /// When the latest ones were let through.
+    max_per_second: usize,
+    /// The times of the latest requests, at most `max_per_second`.
     latest: Mutex<VecDeque<Instant>>,
 }
 
 impl RateLimit {
-    pub(super) fn new(most: usize) -> Self {
-        Self { most, latest: Mutex::default() }
+    pub(super) fn new(max_per_second: usize) -> Self {
+        Self { max_per_second, latest: Mutex::default() }
     }
 
-    /// Waits for its turn, in the order of coming.
-    pub(super) async fn turn(&self) {
+    /// Waits until another request is allowed, in the order of the calls.
+    pub(super) async fn acquire(&self) {
         let mut latest = self.latest.lock().await;
-        if latest.len() >= self.most
+        if latest.len() >= self.max_per_second
             && let Some(oldest) = latest.pop_front()
         {
-            sleep_until(oldest + WINDOW).await;
+            sleep_until(oldest + RATE_LIMIT_PERIOD).await;
         }
         latest.push_back(Instant::now());
     }
@@ -608,15 +611,15 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn no_second_sees_more_than_it_should() {
-        let (pace, started) = (RateLimit::new(10), Instant::now());
-        let mut turns = Vec::new();
+    async fn rate_limit_holds_in_every_second() {
+        let (rate_limit, started) = (RateLimit::new(10), Instant::now());
+        let mut times = Vec::new();
         for _ in 0..25 {
-            pace.turn().await;
-            turns.push(started.elapsed());
+            rate_limit.acquire().await;
+            times.push(started.elapsed());
         }
-        assert_eq!(turns[9], Duration::ZERO);
-        assert_eq!((turns[10], turns[19]), (WINDOW, WINDOW));
-        assert_eq!((turns[20], turns[24]), (2 * WINDOW, 2 * WINDOW));
+        assert_eq!(times[9], Duration::ZERO);
+        assert_eq!((times[10], times[19]), (RATE_LIMIT_PERIOD, RATE_LIMIT_PERIOD));
+        assert_eq!((times[20], times[24]), (2 * RATE_LIMIT_PERIOD, 2 * RATE_LIMIT_PERIOD));
     }
 }

@@ -1,4 +1,4 @@
-//! [`DistributionError`]: a registry's refusal, and the [`Error`] that it becomes.
+//! [`DistributionError`]: an unexpected response of a registry, and its conversion to an [`Error`].
 
 use std::error::Error as _;
 use std::time::{Duration, SystemTime};
@@ -14,17 +14,17 @@ use crate::model::{Access, Digest, Reference};
 use crate::secrets::Secrets;
 
 /// The reason why a tag of a repository with immutable tags cannot be moved.
-const IMMUTABLE: &str = "the tags of this repository stay where they were first put";
+const IMMUTABLE_REASON: &str = "the tags of this repository are immutable";
 
-/// An error message in a registry's answer.
+/// An error message in the response of a registry.
 ///
 /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#error-codes>
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RegistryMessage {
-    /// The code, such as `NAME_UNKNOWN`. Registries have codes of their own besides the specified ones.
+    /// The code, such as `NAME_UNKNOWN`. Registries also use codes that are not in the specification.
     pub code: String,
-    /// The registry's text for people, which may be empty.
+    /// The text for people, which may be empty.
     pub message: String,
 }
 
@@ -37,7 +37,7 @@ impl fmt::Display for RegistryMessage {
     }
 }
 
-/// An unexpected answer of a registry: the `source` of the [`Error`] that it becomes.
+/// An unexpected response of a registry: the `source` of an [`Error`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DistributionError {
     method: Method,
@@ -86,7 +86,7 @@ impl DistributionError {
         Self { method, url, status, messages, excerpt, retry_after }
     }
 
-    /// Returns the answer that is the direct source of an error.
+    /// Returns the response that is the direct source of an error.
     pub fn of(error: &Error) -> Option<&Self> {
         error.source()?.downcast_ref()
     }
@@ -101,12 +101,12 @@ impl DistributionError {
         &self.url
     }
 
-    /// Returns the messages, if the answer has the specified form.
+    /// Returns the messages. A response in another format than the specified one has none.
     pub fn messages(&self) -> &[RegistryMessage] {
         &self.messages
     }
 
-    /// Returns the delay before a retry that the registry asks for.
+    /// Returns the delay before a retry, if the registry requests one.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
@@ -116,8 +116,8 @@ impl DistributionError {
         self.messages.iter().any(|message| message.code == code)
     }
 
-    /// The messages of the registry, or the status if there are none.
-    fn words(&self) -> String {
+    /// Returns the messages of the registry, or else the start of the body or the status.
+    fn summary(&self) -> String {
         if !self.messages.is_empty() {
             let messages: Vec<_> = self.messages.iter().map(ToString::to_string).collect();
             messages.join("; ")
@@ -128,29 +128,29 @@ impl DistributionError {
         }
     }
 
-    fn says(&self, text: &str) -> bool {
+    fn has_message(&self, text: &str) -> bool {
         self.messages.iter().any(|message| message.message.to_ascii_lowercase().contains(text))
     }
 
-    /// Returns the error for the request that was refused.
+    /// Returns the error of the request.
     pub(super) fn into_error(self, context: &Context<'_>) -> Error {
         let repository = context.repository;
-        // ECR answers 400 where a tag may not be moved, others 409.
-        let immutable = self.says("immutable");
-        let in_the_way = self.status == StatusCode::CONFLICT || immutable;
-        // Then it is not the manifest that is missing but something that it names.
+        // For an immutable tag, ECR responds with 400 and other registries with 409.
+        let immutable = self.has_message("immutable");
+        let is_conflict = self.status == StatusCode::CONFLICT || immutable;
+        // A 404 for PUT means that a blob or manifest which the manifest names is missing.
         let putting_manifest =
             self.method == Method::PUT && matches!(context.target, RequestTarget::Image(_));
-        if self.refuses_login() {
+        if self.rejects_login() {
             let message = match context.username {
-                Some(_) => format!("{} refuses the credentials", repository.host()),
+                Some(_) => format!("{} rejects the credentials", repository.host()),
                 None => format!("{repository} does not exist, or requires credentials"),
             };
             Error::unauthenticated(message).with_source(self)
-        } else if in_the_way {
-            let (kind, name) = context.target.named(repository);
-            // Registries say so in many words, and name the image again.
-            let why = if immutable { IMMUTABLE.to_owned() } else { self.words() };
+        } else if is_conflict {
+            let (kind, name) = context.target.kind_and_name(repository);
+            // The messages of registries are long, and repeat the name of the image.
+            let why = if immutable { IMMUTABLE_REASON.to_owned() } else { self.summary() };
             Error::conflict(kind, name, format!("cannot be changed: {why}"))
         } else if self.status == StatusCode::FORBIDDEN {
             let action = match context.access {
@@ -159,32 +159,32 @@ impl DistributionError {
             };
             let principal = match context.username {
                 Some(username) => format!("the login as {username}"),
-                None => "somebody without a login".to_owned(),
+                None => "an anonymous client".to_owned(),
             };
-            let resource = format!("{repository} ({})", self.words());
+            let resource = format!("{repository} ({})", self.summary());
             Error::permission_denied(principal, action, resource)
         } else if self.has_code("NAME_UNKNOWN") {
             Error::not_found(ResourceKind::Repository, repository)
         } else if self.status == StatusCode::NOT_FOUND && !putting_manifest {
-            let (kind, name) = context.target.named(repository);
+            let (kind, name) = context.target.kind_and_name(repository);
             Error::not_found(kind, name)
         } else if self.is_temporary() {
-            let attempt = context.target.attempt();
+            let description = context.target.description();
             let message = match self.reset_time() {
                 Some(reset) => format!(
-                    "{attempt} exceeds the rate limit of {}, which is reset {reset}",
+                    "{description} exceeds the rate limit of {}, which is reset {reset}",
                     repository.host()
                 ),
-                None => format!("{attempt} failed for now"),
+                None => format!("{description} failed temporarily"),
             };
             Error::temporary(message).with_source(self)
         } else {
-            let message = format!("{} was refused", context.target.attempt());
+            let message = format!("{} was rejected", context.target.description());
             Error::failed(message).with_source(self)
         }
     }
 
-    /// Returns when the rate limit is reset that the request exceeds, as the end of a sentence.
+    /// Returns the reset time of the exceeded rate limit, as the end of a sentence.
     pub(super) fn reset_time(&self) -> Option<String> {
         let delay = self.retry_after.filter(|_| self.status == StatusCode::TOO_MANY_REQUESTS)?;
         let time = SystemTime::now().checked_add(delay)?;
@@ -192,15 +192,15 @@ impl DistributionError {
         Some(format!("in {delay}, at {}", humantime::format_rfc3339_seconds(time)))
     }
 
-    /// Returns whether the login was refused, and not the request.
-    pub(super) fn refuses_login(&self) -> bool {
-        // ECR answers 403 to credentials that have expired.
-        let expired = self.status == StatusCode::FORBIDDEN && self.says("token has expired");
+    /// Returns whether the registry rejected the login, and not the request.
+    pub(super) fn rejects_login(&self) -> bool {
+        // ECR responds with 403 to expired credentials.
+        let expired = self.status == StatusCode::FORBIDDEN && self.has_message("token has expired");
         self.status == StatusCode::UNAUTHORIZED || expired
     }
 
-    /// Returns the offset at which an upload continues, if the registry names it as AWS ECR does: "First byte
-    /// of the layer part is 0 instead of 10485760".
+    /// Returns the offset to resume an upload at, from a message of AWS ECR: "First byte of the layer part is 0 instead
+    /// of 10485760".
     pub(crate) fn expected_offset(&self) -> Option<u64> {
         let mut texts = self.messages.iter().map(|message| message.message.as_str());
         texts.find_map(|text| {
@@ -221,8 +221,8 @@ impl DistributionError {
 impl fmt::Display for DistributionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}: {}", self.method, self.url, self.status)?;
-        match self.words() {
-            words if words != self.status.to_string() => write!(f, ": {words}"),
+        match self.summary() {
+            summary if summary != self.status.to_string() => write!(f, ": {summary}"),
             _ => Ok(()),
         }
     }
@@ -249,8 +249,8 @@ pub(super) enum RequestTarget {
 }
 
 impl RequestTarget {
-    /// Returns the object that is missing or in conflict, if the registry names no other.
-    fn named(&self, repository: &Repository) -> (ResourceKind, String) {
+    /// Returns the kind and name of the object, for errors.
+    fn kind_and_name(&self, repository: &Repository) -> (ResourceKind, String) {
         match self {
             Self::Repository => (ResourceKind::Repository, repository.to_string()),
             Self::Blob(digest) => (ResourceKind::Blob, format!("{digest} in {repository}")),
@@ -261,8 +261,8 @@ impl RequestTarget {
         }
     }
 
-    /// Returns the request as the start of a sentence.
-    pub(super) fn attempt(&self) -> String {
+    /// Returns a description of the request, as the start of a sentence.
+    pub(super) fn description(&self) -> String {
         match self {
             Self::Repository => "the request to the repository".to_owned(),
             Self::Blob(digest) => format!("the request for blob {digest}"),
@@ -272,37 +272,41 @@ impl RequestTarget {
     }
 }
 
-/// Returns the error of a request without an answer.
-pub(super) fn broken(method: &Method, shown_url: &str, error: reqwest::Error) -> Error {
-    let what = format!("{method} {shown_url}");
+/// Returns the error of a request without a response.
+pub(super) fn connection_error(
+    method: &Method,
+    redacted_url: &str,
+    error: reqwest::Error,
+) -> Error {
+    let request = format!("{method} {redacted_url}");
     let error = error.without_url();
     if error.is_redirect() || error.is_builder() {
-        Error::failed(what).with_source(error)
+        Error::failed(request).with_source(error)
     } else if error.is_connect() && is_untrusted(&error) {
-        untrusted(what).with_source(error)
+        untrusted(request).with_source(error)
     } else if error.is_connect() {
-        Error::temporary(format!("{what}: no connection")).with_source(error)
+        Error::temporary(format!("{request}: cannot connect")).with_source(error)
     } else {
-        Error::temporary(format!("{what}: the connection broke")).with_source(error)
+        Error::temporary(format!("{request}: the connection failed")).with_source(error)
     }
 }
 
 /// Returns the error of a request that timed out.
-pub(super) fn silent(method: &Method, shown_url: &str) -> Error {
-    let message = format!("{method} {shown_url}: the registry did not respond in time");
+pub(super) fn timeout_error(method: &Method, redacted_url: &str) -> Error {
+    let message = format!("{method} {redacted_url}: the registry did not respond in time");
     Error::temporary(message).with_source(io::Error::from(io::ErrorKind::TimedOut))
 }
 
 /// Returns whether a timeout is the cause.
 pub(super) fn timed_out(error: &Error) -> bool {
     error.source().is_some_and(|cause| {
-        let silent = cause.downcast_ref::<io::Error>();
-        silent.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
+        let io_error = cause.downcast_ref::<io::Error>();
+        io_error.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
             || cause.downcast_ref().is_some_and(reqwest::Error::is_timeout)
     })
 }
 
-/// Returns whether no connection could be made.
+/// Returns whether a connection failure is the cause.
 pub(super) fn is_unreachable(error: &Error) -> bool {
     let cause = error.source().and_then(|cause| cause.downcast_ref());
     cause.is_some_and(reqwest::Error::is_connect)
@@ -322,15 +326,15 @@ pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
     }
 }
 
-/// The longest delay that is believed: a year.
-const MAX_RESET: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-/// Numbers above this one are a time in seconds since 1970, and no delay.
-const MIN_UNIX_TIME: u64 = 1_000_000_000;
+/// The maximum accepted delay: a year.
+const MAX_RESET_DELAY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// The minimum number that is a time since 1970 and not a delay.
+const MIN_UNIX_TIME_SECONDS: u64 = 1_000_000_000;
 
-/// Returns the delay until a registry accepts requests again whose rate limit is exceeded.
+/// Returns the delay until the reset of an exceeded rate limit.
 ///
-/// Besides `Retry-After`, registries send the time or the delay of the reset, or the window of the limit, in
-/// which it is reset at the latest: `ratelimit-remaining: 0;w=21600`.
+/// Registries send `Retry-After`, the time or delay of the reset, or the window of the limit, which is the maximum
+/// delay: `ratelimit-remaining: 0;w=21600`.
 ///
 /// Source: <https://docs.docker.com/docker-hub/usage/pulls/> and
 /// <https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-ratelimit-headers-07>
@@ -339,7 +343,7 @@ fn rate_limit_reset(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let number = |text: &str| {
         let digits = text.trim().split([';', ',', '.']).next()?;
         let seconds = digits.parse::<u64>().ok()?;
-        if seconds < MIN_UNIX_TIME {
+        if seconds < MIN_UNIX_TIME_SECONDS {
             return Some(Duration::from_secs(seconds));
         }
         let reset = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?;
@@ -356,7 +360,7 @@ fn rate_limit_reset(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
         number(window)
     };
     let delay = retry_after(headers, now).or_else(reset).or_else(window)?;
-    (delay <= MAX_RESET).then_some(delay)
+    (delay <= MAX_RESET_DELAY).then_some(delay)
 }
 
 #[cfg(test)]
@@ -366,45 +370,46 @@ mod tests {
 
     use super::*;
 
-    fn answer(status: StatusCode, body: &str) -> DistributionError {
+    fn response(status: StatusCode, body: &str) -> DistributionError {
         let url = "http://h.example/v2/a".parse().unwrap();
         let (headers, secrets) = (HeaderMap::new(), Secrets::default());
         DistributionError::new(Method::PATCH, &url, status, &headers, body.as_bytes(), &secrets)
     }
 
     #[test]
-    fn a_registry_says_in_two_ways_when_to_come_again() {
+    fn retry_after_is_seconds_or_date() {
         let now = httpdate::parse_http_date("Tue, 24 Nov 2026 10:00:00 GMT").unwrap();
-        let asked = |value: &str| {
+        let delay = |value: &str| {
             let headers = HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
             retry_after(&headers, now)
         };
-        assert_eq!(asked("7"), Some(Duration::from_secs(7)));
-        assert_eq!(asked("Tue, 24 Nov 2026 10:01:30 GMT"), Some(Duration::from_secs(90)));
-        assert_eq!(asked("Tue, 24 Nov 2026 09:00:00 GMT"), Some(Duration::ZERO));
-        for nonsense in ["", "soon", "-1", "1.5"] {
-            assert_eq!(asked(nonsense), None, "{nonsense}");
+        assert_eq!(delay("7"), Some(Duration::from_secs(7)));
+        assert_eq!(delay("Tue, 24 Nov 2026 10:01:30 GMT"), Some(Duration::from_secs(90)));
+        assert_eq!(delay("Tue, 24 Nov 2026 09:00:00 GMT"), Some(Duration::ZERO));
+        for invalid in ["", "soon", "-1", "1.5"] {
+            assert_eq!(delay(invalid), None, "{invalid}");
         }
         assert_eq!(retry_after(&HeaderMap::new(), now), None);
     }
 
     #[test]
-    fn ecr_says_in_words_where_an_upload_goes_on() {
-        let words = |text: &str| {
+    fn offset_is_parsed_from_message_of_ecr() {
+        let offset = |text: &str| {
             let body = serde_json::json!({"errors": [{"code": "X", "message": text}]});
-            answer(StatusCode::RANGE_NOT_SATISFIABLE, &body.to_string()).expected_offset()
+            response(StatusCode::RANGE_NOT_SATISFIABLE, &body.to_string()).expected_offset()
         };
         assert_eq!(
-            words("First byte of the layer part is 0 instead of 10485760"),
+            offset("First byte of the layer part is 0 instead of 10485760"),
             Some(10_485_760)
         );
-        assert_eq!(words("First byte of the layer part is 5 instead of 7."), Some(7));
+        assert_eq!(offset("First byte of the layer part is 5 instead of 7."), Some(7));
         for other in ["", "instead of", "instead of that", "the next byte of this upload is 7"] {
-            assert_eq!(words(other), None, "{other}");
+            assert_eq!(offset(other), None, "{other}");
         }
     }
+
     #[test]
-    fn secret_is_struck_out_in_every_form() {
+    fn secret_is_redacted_in_every_form() {
         let secrets = Secrets::default().with_login("alice", "hunter2/é?").with("t-0123");
         let url = "http://h.example/hunter2/%C3%A9%3F?x".parse().unwrap();
         let basic = STANDARD.encode("alice:hunter2/é?");
@@ -421,15 +426,15 @@ mod tests {
                 let error = DistributionError::new(method, &url, status, &headers, body, &secrets);
                 let shown = format!("{error} {error:?} {secrets:?}");
                 assert!(shown.contains("***"), "{shown}");
-                for part in ["hunter2", "0123", &basic[..5]] {
-                    assert!(!shown.contains(part), "{part}: {shown}");
+                for fragment in ["hunter2", "0123", &basic[..5]] {
+                    assert!(!shown.contains(fragment), "{fragment}: {shown}");
                 }
             }
         }
     }
 
     #[test]
-    fn rate_limit_names_its_reset() {
+    fn rate_limit_reset_is_read_from_headers() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         let reset = |headers: &[(&'static str, &str)]| {
             let headers = headers.iter().map(|(name, value)| {

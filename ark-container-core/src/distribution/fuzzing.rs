@@ -1,4 +1,4 @@
-//! Private parsers of the client, for the fuzz targets.
+//! Exports private parsers of the client for the fuzz targets.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,12 +10,12 @@ use super::login::Challenge;
 use super::{blob, login, response, upload};
 use crate::secrets::Secrets;
 
-/// The target of a `Link` header's next page.
+/// Returns the URL of the next page in a `Link` header.
 pub fn next_page(header: &str) -> Option<&str> {
     response::parse_next_link(header)
 }
 
-/// Realm, service and scope that `WWW-Authenticate` headers ask for a token with.
+/// Returns the realm, service and scope of the challenge in `WWW-Authenticate` headers.
 pub fn challenge(headers: &[&[u8]]) -> Option<(String, Option<String>, Option<String>)> {
     let values = headers.iter().filter_map(|value| HeaderValue::from_bytes(value).ok());
     let headers = values.map(|value| (WWW_AUTHENTICATE, value)).collect();
@@ -23,7 +23,7 @@ pub fn challenge(headers: &[&[u8]]) -> Option<(String, Option<String>, Option<St
     Some((realm, service, scope))
 }
 
-/// Where a client of the registry at `base` asks for the token of a challenge.
+/// Returns the URL for the token of a challenge by the registry at `base`.
 pub fn login_url(
     base: &str,
     realm: String,
@@ -37,23 +37,23 @@ pub fn login_url(
     Some(url.into())
 }
 
-/// What a `Retry-After` header asks for.
+/// Returns the delay in a `Retry-After` header.
 pub fn retry_after(header: &[u8], now: SystemTime) -> Option<Duration> {
     let value = HeaderValue::from_bytes(header).ok()?;
     error::retry_after(&HeaderMap::from_iter([(RETRY_AFTER, value)]), now)
 }
 
-/// The first byte of the part that an answer's `Content-Range` announces.
+/// Returns the first byte of a `Content-Range` header.
 pub fn part_start(header: &str) -> Option<u64> {
-    blob::start_of(header)
+    blob::range_start(header)
 }
 
-/// How much of an upload a registry has, by its `Range` header.
+/// Returns the number of received bytes in the `Range` header of an upload.
 pub fn received(header: &str) -> Option<u64> {
     upload::received(Some(header))
 }
 
-/// What an answer with this body says, and where it says that an upload goes on.
+/// Parses an error response, and returns it with the offset to resume an upload at.
 pub fn refusal(status: u16, body: &[u8]) -> Option<(DistributionError, Option<u64>)> {
     let url = "http://registry.example/v2/".parse().ok()?;
     let status = StatusCode::from_u16(status).ok()?;

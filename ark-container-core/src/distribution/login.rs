@@ -1,5 +1,4 @@
-//! [`Login`]: what a client shows to its registry: credentials, or a token of the login service that the
-//! registry names.
+//! [`Login`]: the credentials of a client, or a token of the login service that the registry names.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,36 +11,36 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 
 use super::client::RESPONSE_TIMEOUT;
-use super::error::{DistributionError, broken, silent};
-use super::response::{MAX_ERROR_BODY_LEN, Reply};
+use super::error::{DistributionError, connection_error, timeout_error};
+use super::response::{BoundedResponse, MAX_ERROR_BODY_BYTES};
 use crate::credentials::{ForeignCredentials, Password, RegistryCredentials};
 use crate::error::{Error, Result};
 use crate::secrets::Secrets;
 
-/// A source of new credentials for a client whose registry refused the current ones.
+/// A source of new credentials for a client whose registry rejected the current ones.
 ///
-/// The refused ones are [marked](RegistryCredentials::mark_refused) before, so that no cache returns them
-/// again.
+/// Before that, the client [marks](RegistryCredentials::mark_refused) the rejected credentials, so that no cache
+/// returns them again.
 #[async_trait]
 pub trait Authenticate: fmt::Debug + Send + Sync {
-    /// Returns new credentials for the scope of the refused ones.
+    /// Returns new credentials for the scope of the rejected ones.
     ///
     /// # Errors
-    /// The reason why there are none.
+    /// The reason why no credentials are available.
     async fn renew(&self) -> Result<RegistryCredentials>;
 }
 
 /// The credentials of a client.
 #[derive(Debug, Clone)]
 pub(super) enum Credentials {
-    /// For a registry of this project, which are sent with each request.
+    /// Credentials for a registry of this project, which are sent with each request.
     Own(RegistryCredentials),
-    /// For another registry, which are sent after it has asked for them.
+    /// Credentials for another registry, which are sent after the registry has asked for them.
     Foreign(ForeignCredentials),
 }
 
 impl Credentials {
-    /// The user name and password for HTTP Basic authentication, if that is what they are.
+    /// Returns the user name and password for HTTP Basic authentication; `None` for an identity token.
     fn basic(&self) -> Option<(&str, &Password)> {
         match self {
             Self::Own(credentials) => Some((&credentials.username, &credentials.password)),
@@ -59,7 +58,7 @@ impl Credentials {
         }
     }
 
-    /// Adds these credentials to the secrets that no error shows.
+    /// Adds these credentials to the secrets that errors redact.
     fn add_to(&self, secrets: &Secrets) -> Secrets {
         let secrets = match self.basic() {
             Some((username, password)) => secrets.with_login(username, password.expose()),
@@ -69,37 +68,37 @@ impl Credentials {
     }
 }
 
-/// The current login of a client, which changes while it runs. All clones of a client share it.
+/// The login of a client, which changes while the client runs. All clones of a client share it.
 #[derive(Debug)]
 pub(super) struct Login {
-    shown: RwLock<Shown>,
-    /// Held while the login is replaced: other requests wait and use the new one.
-    turn: tokio::sync::Mutex<()>,
+    state: RwLock<LoginState>,
+    /// Locked while the login is replaced: other requests wait, and use the new login.
+    replace_lock: tokio::sync::Mutex<()>,
     authenticate: Option<Arc<dyn Authenticate>>,
 }
 
-/// A login at one moment.
+/// The login at one moment.
 #[derive(Debug, Clone)]
-pub(super) struct Shown {
+pub(super) struct LoginState {
     credentials: Option<Credentials>,
     /// Whether the credentials are sent with each request.
     is_basic: bool,
     token: Option<Token>,
     /// The number of logins before this one.
     generation: u64,
-    /// The credentials of this login and of those before it.
+    /// The credentials of this login and of all previous ones.
     known: Secrets,
-    /// These, the token and the previous token.
+    /// The known credentials, the token and the previous token.
     secrets: Secrets,
 }
 
-/// A registry's refusal of a login.
+/// A login that the registry rejected.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub(super) struct RejectedLogin {
     pub(super) generation: u64,
     pub(super) challenge: Option<Challenge>,
-    /// Whether the answer was certainly about the login.
-    pub(super) certain: bool,
+    /// Whether the response is certainly about the login.
+    pub(super) is_certain: bool,
 }
 
 impl Login {
@@ -108,56 +107,62 @@ impl Login {
         let known = credentials.as_ref().map_or(none.clone(), |own| own.add_to(&none));
         let is_basic = matches!(credentials, Some(Credentials::Own(_)));
         let secrets = known.clone();
-        let shown = Shown { credentials, is_basic, token: None, generation: 0, known, secrets };
-        Self { shown: RwLock::new(shown), turn: tokio::sync::Mutex::default(), authenticate: None }
-    }
-
-    /// Returns a login that starts with the current one.
-    pub(super) fn with(&self, authenticate: Arc<dyn Authenticate>) -> Self {
-        let shown = RwLock::new(self.shown());
-        let turn = tokio::sync::Mutex::default();
-        Self { shown, turn, authenticate: Some(authenticate) }
-    }
-
-    /// Returns the current login. A token that is about to expire is replaced first.
-    pub(super) async fn current(&self, http: &reqwest::Client, base: &Url) -> Result<Shown> {
-        let shown = self.shown();
-        match &shown.token {
-            Some(token) if token.is_stale() => {
-                let challenge = Some(token.challenge().clone());
-                let refused = Refused { generation: shown.generation, challenge, certain: true };
-                self.replace(http, base, refused).await?;
-                Ok(self.shown())
-            }
-            _ => Ok(shown),
+        let state =
+            LoginState { credentials, is_basic, token: None, generation: 0, known, secrets };
+        Self {
+            state: RwLock::new(state),
+            replace_lock: tokio::sync::Mutex::default(),
+            authenticate: None,
         }
     }
 
-    /// Replaces a login that was refused, and returns whether there is a new one.
+    /// Returns a copy of this login with a source of new credentials.
+    pub(super) fn with(&self, authenticate: Arc<dyn Authenticate>) -> Self {
+        let state = RwLock::new(self.state());
+        let replace_lock = tokio::sync::Mutex::default();
+        Self { state, replace_lock, authenticate: Some(authenticate) }
+    }
+
+    /// Returns the current login. Replaces a token that is about to expire.
+    pub(super) async fn current(&self, http: &reqwest::Client, base: &Url) -> Result<LoginState> {
+        let state = self.state();
+        match &state.token {
+            Some(token) if token.is_expired() => {
+                let challenge = Some(token.challenge().clone());
+                let rejected =
+                    RejectedLogin { generation: state.generation, challenge, is_certain: true };
+                self.replace(http, base, rejected).await?;
+                Ok(self.state())
+            }
+            _ => Ok(state),
+        }
+    }
+
+    /// Replaces a rejected login, and returns whether there is a new login.
     ///
-    /// Of all requests whose login was refused at once, one replaces it.
+    /// If several concurrent requests were rejected, the first one replaces the login for all.
     pub(super) async fn replace(
         &self,
         http: &reqwest::Client,
         base: &Url,
-        refused: Refused,
+        rejected: RejectedLogin,
     ) -> Result<bool> {
-        let _turn = self.turn.lock().await;
-        let shown = self.shown();
-        if shown.generation != refused.generation {
+        let _lock = self.replace_lock.lock().await;
+        let state = self.state();
+        if state.generation != rejected.generation {
             return Ok(true);
         }
-        let Some(challenge) = refused.challenge else {
-            if !shown.is_basic
-                && shown.credentials.as_ref().is_some_and(|own| own.basic().is_some())
+        let Some(challenge) = rejected.challenge else {
+            if !state.is_basic
+                && state.credentials.as_ref().is_some_and(|own| own.basic().is_some())
             {
-                // Without a login service, the registry takes the password itself.
-                self.show(Shown { is_basic: true, ..shown });
+                // Without a challenge for a token, the registry accepts Basic authentication.
+                self.set_state(LoginState { is_basic: true, ..state });
                 return Ok(true);
             }
-            return match self.renew(&shown).await? {
+            return match self.renew(&state).await? {
                 Some(credentials) => {
-                    self.show(Shown { credentials: Some(credentials), ..shown });
+                    self.set_state(LoginState { credentials: Some(credentials), ..state });
                     Ok(true)
                 }
                 None => Ok(false),
@@ -165,24 +170,24 @@ impl Login {
         };
         let fetch =
             |credentials, secrets| Token::fetch(http, base, &challenge, credentials, secrets);
-        let renewed = match fetch(shown.credentials.as_ref(), &shown.secrets).await {
-            Ok(token) => Shown { token: Some(token), ..shown },
-            // The login service refuses the credentials, too.
+        let renewed = match fetch(state.credentials.as_ref(), &state.secrets).await {
+            Ok(token) => LoginState { token: Some(token), ..state },
+            // The login service rejects the credentials, too.
             Err(refusal @ Error::Unauthenticated { .. }) => {
-                let Some(credentials) = self.renew(&shown).await? else { return Err(refusal) };
-                let secrets = credentials.add_to(&shown.secrets);
+                let Some(credentials) = self.renew(&state).await? else { return Err(refusal) };
+                let secrets = credentials.add_to(&state.secrets);
                 let token = fetch(Some(&credentials), &secrets).await?;
-                Shown { credentials: Some(credentials), token: Some(token), ..shown }
+                LoginState { credentials: Some(credentials), token: Some(token), ..state }
             }
             Err(error) => return Err(error),
         };
-        self.show(renewed);
+        self.set_state(renewed);
         Ok(true)
     }
 
-    /// Returns new credentials in place of refused ones, if there is a source of them.
-    async fn renew(&self, shown: &Shown) -> Result<Option<Credentials>> {
-        if let Some(Credentials::Own(credentials)) = &shown.credentials {
+    /// Returns new credentials in place of rejected ones, if there is a source for them.
+    async fn renew(&self, state: &LoginState) -> Result<Option<Credentials>> {
+        if let Some(Credentials::Own(credentials)) = &state.credentials {
             credentials.mark_refused();
         }
         match &self.authenticate {
@@ -192,27 +197,27 @@ impl Login {
     }
 
     /// Sets the login that follows the current one.
-    fn show(&self, next: Shown) {
-        let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
+    fn set_state(&self, next: LoginState) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let known =
             next.credentials.as_ref().map_or(next.known.clone(), |new| new.add_to(&next.known));
-        let tokens = [&shown.token, &next.token].into_iter().flatten();
+        let tokens = [&state.token, &next.token].into_iter().flatten();
         let secrets = tokens.fold(known.clone(), |known, token| known.with(token.expose()));
-        *shown = Shown { generation: next.generation + 1, known, secrets, ..next };
+        *state = LoginState { generation: next.generation + 1, known, secrets, ..next };
     }
 
-    fn shown(&self) -> Shown {
-        // It is replaced as a whole, so a panic elsewhere does not spoil it.
-        self.shown.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn state(&self) -> LoginState {
+        // The login is replaced as a whole, so a panic in another thread leaves it consistent.
+        self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl Shown {
+impl LoginState {
     pub(super) fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// The user name, or `None` without credentials.
+    /// Returns the user name, or `None` without credentials.
     pub(super) fn username(&self) -> Option<&str> {
         match self.credentials.as_ref()?.basic() {
             Some((username, _)) => Some(username),
@@ -220,12 +225,12 @@ impl Shown {
         }
     }
 
-    /// The secrets that no error may show.
+    /// Returns the secrets that errors redact.
     pub(super) fn secrets(&self) -> &Secrets {
         &self.secrets
     }
 
-    /// Adds the login to a request.
+    /// Adds the `Authorization` header to a request.
     pub(super) fn authorize(&self, request: RequestBuilder) -> RequestBuilder {
         if let Some(token) = &self.token {
             return request.bearer_auth(token.expose());
@@ -237,7 +242,7 @@ impl Shown {
     }
 }
 
-/// A registry's request for a token of a login service.
+/// A challenge of a registry: the request for a token of a login service.
 ///
 /// Source: <https://distribution.github.io/distribution/spec/auth/token/>
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -250,7 +255,7 @@ pub(super) struct Challenge {
 }
 
 impl Challenge {
-    /// Returns the request for a token among the challenges of an answer, or `None` if there is none.
+    /// Returns the first challenge for a token in the headers of a response.
     pub(super) fn find(headers: &HeaderMap) -> Option<Self> {
         let values = headers.get_all(WWW_AUTHENTICATE).into_iter();
         values.filter_map(|value| value.to_str().ok()).find_map(Self::parse)
@@ -275,7 +280,7 @@ impl Challenge {
     }
 }
 
-/// Splits off the first of `name=value, …`. A value in quotes may have commas.
+/// Splits the first parameter off `name=value, …`. A quoted value may contain commas.
 ///
 /// Source: <https://www.rfc-editor.org/rfc/rfc9110#section-11.2>
 fn parameter(text: &str) -> Option<(&str, String, &str)> {
@@ -301,11 +306,11 @@ fn parameter(text: &str) -> Option<(&str, String, &str)> {
     None
 }
 
-/// The lifetime of a token in seconds, if the service does not name one.
+/// The default lifetime of a token, for a service that does not specify one.
 const DEFAULT_LIFETIME_SECONDS: u64 = 60;
-/// The longest lifetime in seconds that is believed, so that it fits into a time.
+/// The maximum lifetime of a token. A larger number could overflow an `Instant`.
 const MAX_LIFETIME_SECONDS: u64 = 24 * 60 * 60;
-/// A token is replaced this long before it expires, since a request takes time to arrive.
+/// The time before the expiry at which a token is replaced, since a request takes time to arrive.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(10);
 
 /// A token of a login service.
@@ -313,16 +318,16 @@ const EXPIRY_MARGIN: Duration = Duration::from_secs(10);
 pub(super) struct Token {
     token: Password,
     challenge: Challenge,
-    good_until: Instant,
+    valid_until: Instant,
 }
 
 impl Token {
-    /// Requests a token from the service that a challenge names, with the credentials if there are any.
+    /// Requests a token from the login service of a challenge, with the credentials if there are any.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] if the service refuses; [`Error::Temporary`] where it cannot be reached
-    /// or fails for now; [`Error::Failed`] where the password would go to another host in clear, or the
-    /// answer makes no sense.
+    /// - [`Error::Unauthenticated`] if the service rejects the request.
+    /// - [`Error::Temporary`] if the service is unreachable or fails temporarily.
+    /// - [`Error::Failed`] if the service would receive the password without TLS, or the response is invalid.
     pub(super) async fn fetch(
         http: &reqwest::Client,
         base: &Url,
@@ -331,7 +336,7 @@ impl Token {
         secrets: &Secrets,
     ) -> Result<Self> {
         let mut url = service_url(base, challenge, secrets)?;
-        let asked_at = Instant::now();
+        let requested_at = Instant::now();
         let (method, request) = match credentials.and_then(Credentials::identity_token) {
             Some(identity_token) => {
                 let form = oauth_form(challenge, identity_token);
@@ -351,29 +356,31 @@ impl Token {
                 (Method::GET, request)
             }
         };
-        let shown_url = secrets.redacted(&url);
-        let answer = timeout(RESPONSE_TIMEOUT, request.send()).await;
-        let answer = answer.map_err(|_| silent(&method, &shown_url))?;
-        let answer = answer.map_err(|error| broken(&method, &shown_url, error))?;
-        let mut reply = Reply::new(answer, secrets);
+        let redacted_url = secrets.redacted(&url);
+        let response = timeout(RESPONSE_TIMEOUT, request.send()).await;
+        let response = response.map_err(|_| timeout_error(&method, &redacted_url))?;
+        let response = response.map_err(|error| connection_error(&method, &redacted_url, error))?;
+        let mut reply = BoundedResponse::new(response, secrets);
         if reply.status() != StatusCode::OK {
-            let (body, _) = reply.read_up_to(MAX_ERROR_BODY_LEN).await;
-            return Err(refused(method, &url, &reply, &body, secrets));
+            let (body, _) = reply.read_up_to(MAX_ERROR_BODY_BYTES).await;
+            return Err(service_error(method, &url, &reply, &body, secrets));
         }
-        let body = reply.read_whole(MAX_ERROR_BODY_LEN).await?;
-        let Answer { token, access_token, expires_in } = reply.parse_json(&body)?;
+        let body = reply.read_whole(MAX_ERROR_BODY_BYTES).await?;
+        let TokenResponse { token, access_token, expires_in } = reply.parse_json(&body)?;
         let Some(token) = token.or(access_token).filter(|token| !token.is_empty()) else {
-            return Err(Error::failed(format!("{method} {shown_url}: the answer has no token")));
+            return Err(Error::failed(format!(
+                "{method} {redacted_url}: the response has no token"
+            )));
         };
-        let good_until = asked_at + lifetime(expires_in).saturating_sub(EXPIRY_MARGIN);
-        Ok(Self { token: Password::new(token), challenge: challenge.clone(), good_until })
+        let valid_until = requested_at + lifetime(expires_in).saturating_sub(EXPIRY_MARGIN);
+        Ok(Self { token: Password::new(token), challenge: challenge.clone(), valid_until })
     }
 
-    pub(super) fn is_stale(&self) -> bool {
-        self.good_until <= Instant::now()
+    pub(super) fn is_expired(&self) -> bool {
+        self.valid_until <= Instant::now()
     }
 
-    /// Returns the challenge that it answers.
+    /// Returns the challenge for this token.
     pub(super) fn challenge(&self) -> &Challenge {
         &self.challenge
     }
@@ -383,33 +390,33 @@ impl Token {
     }
 }
 
-/// The answer of a login service. Both names of the token are in use.
+/// The response of a login service. Services use either name of the token.
 #[derive(Deserialize)]
-struct Answer {
+struct TokenResponse {
     token: Option<String>,
     access_token: Option<String>,
     expires_in: Option<u64>,
 }
 
-/// Returns the lifetime of a token.
+/// Returns the lifetime of a token, bounded.
 fn lifetime(expires_in: Option<u64>) -> Duration {
     Duration::from_secs(expires_in.unwrap_or(DEFAULT_LIFETIME_SECONDS).min(MAX_LIFETIME_SECONDS))
 }
 
-/// Returns the URL of a login service: HTTPS, or HTTP on the host of a registry of this machine.
+/// Returns the URL of a login service: HTTPS, or HTTP on the host of a registry that uses HTTP itself.
 pub(super) fn service_url(base: &Url, challenge: &Challenge, secrets: &Secrets) -> Result<Url> {
     let realm = &challenge.realm;
-    let refused = |problem: &str| {
+    let rejected = |problem: &str| {
         let host = base.host_str().unwrap_or_default();
         let realm = secrets.printable(realm);
-        Error::failed(format!("{host} asks to log in at {realm:?}, which is {problem}"))
+        Error::failed(format!("{host} names the login service {realm:?}, which is {problem}"))
     };
-    let url = Url::parse(realm).map_err(|_| refused("no URL"))?;
-    let at_home = base.scheme() == "http" && url.host() == base.host();
+    let url = Url::parse(realm).map_err(|_| rejected("not a URL"))?;
+    let is_registry_host = base.scheme() == "http" && url.host() == base.host();
     match url.scheme() {
         "https" => Ok(url),
-        "http" if at_home => Ok(url),
-        _ => Err(refused("not a safe place for a password")),
+        "http" if is_registry_host => Ok(url),
+        _ => Err(rejected("not an HTTPS URL")),
     }
 }
 
@@ -426,10 +433,10 @@ impl Challenge {
     }
 }
 
-/// The name of this program at login services.
+/// The OAuth client ID of this program at login services.
 const CLIENT_ID: &str = "ark-container";
 
-/// Returns the form that requests a token for an identity token.
+/// Returns the form that exchanges an identity token for a token.
 ///
 /// Source: <https://distribution.github.io/distribution/spec/auth/oauth/>
 fn oauth_form(challenge: &Challenge, identity_token: &Password) -> String {
@@ -445,20 +452,26 @@ fn oauth_form(challenge: &Challenge, identity_token: &Password) -> String {
     form.finish()
 }
 
-fn refused(method: Method, url: &Url, reply: &Reply, body: &[u8], secrets: &Secrets) -> Error {
+fn service_error(
+    method: Method,
+    url: &Url,
+    reply: &BoundedResponse,
+    body: &[u8],
+    secrets: &Secrets,
+) -> Error {
     let (status, headers) = (reply.status(), reply.headers());
     let refusal = DistributionError::new(method, url, status, headers, body, secrets);
     let service = secrets.redacted(url);
     if refusal.is_temporary() {
         let message = match refusal.reset_time() {
             Some(reset) => {
-                format!("a login exceeds the rate limit of {service}, which is reset {reset}")
+                format!("the login exceeds the rate limit of {service}, which is reset {reset}")
             }
-            None => format!("no login at {service} for now"),
+            None => format!("the login at {service} failed temporarily"),
         };
         Error::temporary(message).with_source(refusal)
     } else {
-        let message = format!("{service} gives no login");
+        let message = format!("the login service {service} rejects the login");
         Error::unauthenticated(message).with_source(refusal)
     }
 }
@@ -468,7 +481,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wish_for_a_token_is_read() {
+    fn challenge_for_a_token_is_parsed() {
         let hub = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push""#;
         let expected = Challenge {
             realm: "https://auth.docker.io/token".to_owned(),
@@ -476,20 +489,20 @@ mod tests {
             scope: Some("repository:a/b:pull,push".to_owned()),
         };
         assert_eq!(Challenge::parse(hub), Some(expected));
-        let odd = r#"bearer  error = "a \"b\", c" , realm=https://h/t,Scope="x""#;
-        let found = Challenge::parse(odd).unwrap();
+        let unusual = r#"bearer  error = "a \"b\", c" , realm=https://h/t,Scope="x""#;
+        let found = Challenge::parse(unusual).unwrap();
         assert_eq!((found.realm.as_str(), found.scope.as_deref()), ("https://h/t", Some("x")));
     }
 
     #[test]
-    fn what_is_no_wish_for_a_token_is_none() {
+    fn invalid_challenge_is_ignored() {
         for value in ["", "Bearer", "Basic realm=\"x\"", "Bearer service=\"x\"", "Bearer realm=\"x"]
         {
             assert_eq!(Challenge::parse(value), None, "{value}");
         }
     }
 
-    fn asked(base: &str, realm: &str) -> Result<String> {
+    fn token_url(base: &str, realm: &str) -> Result<String> {
         let challenge = Challenge {
             realm: realm.to_owned(),
             service: Some("registry.example".to_owned()),
@@ -501,23 +514,23 @@ mod tests {
     }
 
     #[test]
-    fn each_scope_is_asked_for_by_itself() {
-        let url = asked("https://registry.example/v2/a/", "https://auth.example/token?x=1");
+    fn token_url_has_one_parameter_per_scope() {
+        let url = token_url("https://registry.example/v2/a/", "https://auth.example/token?x=1");
         let expected = "https://auth.example/token?x=1&service=registry.example\
                         &scope=repository%3Aa%3Apull%2Cpush&scope=repository%3Ab%3Apull";
         assert_eq!(url.unwrap(), expected);
     }
 
     #[test]
-    fn no_lifetime_is_too_long_for_a_clock() {
+    fn token_lifetime_is_bounded() {
         assert_eq!(lifetime(None), Duration::from_secs(60));
         assert_eq!(lifetime(Some(300)), Duration::from_secs(300));
         assert!(Instant::now().checked_add(lifetime(Some(u64::MAX))).is_some());
     }
 
     #[test]
-    fn no_password_goes_to_another_host_in_clear() {
-        assert!(asked("http://127.0.0.1:5000/v2/a/", "http://127.0.0.1:5001/token").is_ok());
+    fn login_service_without_tls_is_rejected() {
+        assert!(token_url("http://127.0.0.1:5000/v2/a/", "http://127.0.0.1:5001/token").is_ok());
         for (base, realm) in [
             ("https://registry.example/v2/a/", "http://registry.example/token"),
             ("https://registry.example/v2/a/", "http://127.0.0.1/token"),
@@ -525,7 +538,7 @@ mod tests {
             ("http://127.0.0.1:5000/v2/a/", "ftp://127.0.0.1/token"),
             ("https://registry.example/v2/a/", "token"),
         ] {
-            let error = asked(base, realm).unwrap_err();
+            let error = token_url(base, realm).unwrap_err();
             assert!(matches!(error, Error::Failed { .. }), "{realm}: {error:?}");
         }
     }

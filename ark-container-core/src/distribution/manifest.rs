@@ -1,4 +1,4 @@
-//! [`Manifest`]: manifests and indexes as bytes and as JSON; fetching and putting them; publishing an image.
+//! [`Manifest`]: a manifest or index. Fetches and puts manifests, and publishes the manifests of an image.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
@@ -10,7 +10,7 @@ use tokio_util::bytes::Bytes;
 use super::client::Client;
 use super::client::Request;
 use super::error::RequestTarget;
-use super::response::Reply;
+use super::response::BoundedResponse;
 use crate::digester::Digester;
 use crate::error::{Error, Result};
 use crate::model::{
@@ -18,15 +18,15 @@ use crate::model::{
     media_type,
 };
 
-/// A manifest or index: its bytes, which are never changed, with their type and digest.
+/// A manifest or index: its unchanged bytes, with their media type and digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Manifest {
-    /// Its digest.
+    /// The digest.
     pub digest: Digest,
-    /// Its media type, from the registry's header or its author's descriptor.
+    /// The media type, from the header of the registry or from a descriptor.
     pub media_type: String,
-    /// The JSON as it was written.
+    /// The unchanged JSON.
     pub bytes: Bytes,
 }
 
@@ -55,17 +55,17 @@ impl Manifest {
     /// Parses and checks the manifest, by the same rules as the embedded registry.
     ///
     /// # Errors
-    /// [`Error::Failed`] if it is invalid.
+    /// [`Error::Failed`] if the manifest is invalid.
     pub(crate) fn content(&self) -> Result<ManifestContent> {
         ManifestContent::parse(&self.media_type, &self.bytes).map_err(|problem| {
             Error::failed(format!("manifest {} is invalid: {problem}", self.digest))
         })
     }
 
-    /// Returns this manifest with the media type in a descriptor, which counts more than the registry's.
+    /// Replaces the media type of the registry by the one in a descriptor.
     ///
     /// # Errors
-    /// [`Error::Failed`] if its size or digest is not the one in the descriptor.
+    /// [`Error::Failed`] if the size or digest differs from the descriptor.
     pub(crate) fn described_by(self, descriptor: &Descriptor) -> Result<Self> {
         let Descriptor { media_type, digest, size, .. } = descriptor;
         if self.digest != *digest {
@@ -98,27 +98,26 @@ impl Manifest {
 }
 
 impl ImageManifest {
-    /// This manifest as it is put.
+    /// Returns the manifest as bytes.
     pub(crate) fn to_manifest(&self) -> Result<Manifest> {
         Ok(Manifest::new(media_type::OCI_MANIFEST, json(self)?))
     }
 }
 
 impl Index {
-    /// This index as it is put.
+    /// Returns the index as bytes.
     pub(crate) fn to_manifest(&self) -> Result<Manifest> {
         Ok(Manifest::new(media_type::OCI_INDEX, json(self)?))
     }
 }
 
-/// The maximum depth of an index or manifest below the root of an image. Deep indexes are legal, but no
-/// tool builds them.
+/// The maximum depth of a manifest below the root of an image. Deeper indexes are valid, but no tool builds them.
 pub(crate) const MAX_MANIFEST_DEPTH: usize = 4;
-/// The maximum sum of the manifests of one image and of its referrers, in bytes. They are in memory
-/// during a transfer. A manifest usually has a few kB, so that the bound admits thousands of them.
+/// The maximum total size of the manifests of one image and of its referrers, which a transfer holds in memory. A
+/// manifest usually has a few kB, so the limit allows thousands of manifests.
 pub(crate) const MAX_MANIFESTS_BYTES: u64 = 32 * 1024 * 1024;
 
-/// Bounds what a hostile registry or layout makes a program hold in memory.
+/// Limits the memory and depth of the manifests of a hostile registry or layout.
 #[derive(Debug, Default)]
 pub(crate) struct ManifestBounds {
     bytes: u64,
@@ -127,11 +126,11 @@ pub(crate) struct ManifestBounds {
 impl ManifestBounds {
     /// Counts a manifest at a depth below the root of its image.
     ///
-    /// Counting the sizes in descriptors before a manifest is fetched is enough, since
-    /// [`Manifest::described_by`] holds them against the content.
+    /// Counting the size in the descriptor before a manifest is fetched is enough, since [`Manifest::described_by`]
+    /// compares it with the content.
     ///
     /// # Errors
-    /// The bound that is exceeded.
+    /// The exceeded limit.
     pub(crate) fn add(&mut self, size: u64, depth: usize) -> Result<(), String> {
         self.bytes = self.bytes.saturating_add(size);
         if depth > MAX_MANIFEST_DEPTH {
@@ -144,7 +143,7 @@ impl ManifestBounds {
     }
 }
 
-/// Returns the images for a platform: the one that names it exactly, or else all that it admits.
+/// Returns the image with exactly this platform, or else all images that the platform admits.
 pub(crate) fn images_for<'a>(
     images: impl Iterator<Item = (&'a Descriptor, &'a Platform)>,
     wanted: &Platform,
@@ -156,7 +155,7 @@ pub(crate) fn images_for<'a>(
     }
 }
 
-/// The names of platforms, each once.
+/// Returns the names of platforms, without duplicates.
 pub(crate) fn platform_names<'a>(platforms: impl IntoIterator<Item = &'a Platform>) -> String {
     let mut names: Vec<String> = platforms.into_iter().map(Platform::to_string).collect();
     names.sort();
@@ -166,18 +165,18 @@ pub(crate) fn platform_names<'a>(platforms: impl IntoIterator<Item = &'a Platfor
 
 fn json(manifest: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(manifest)
-        .map_err(|error| Error::failed("writing a manifest").with_source(error))
+        .map_err(|error| Error::failed("cannot write a manifest").with_source(error))
 }
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
-/// The header of a registry that lists the referrers of a manifest.
+/// The header of a registry that lists referrers itself.
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
 impl Client {
-    /// Returns the descriptor of the manifest at a tag or digest, or `None` if there is none.
+    /// Returns the descriptor of the manifest at a tag or digest, or `None` if it does not exist.
     ///
     /// # Behavior
-    /// - The answer for a repository that does not exist is the same as for a missing manifest.
+    /// - A missing repository is the same as a missing manifest: `None`.
     pub async fn manifest(&self, reference: &Reference) -> Result<Option<Descriptor>> {
         let request = self.manifest_request(Method::HEAD, reference)?;
         let expected = [StatusCode::OK, StatusCode::NOT_FOUND];
@@ -191,7 +190,7 @@ impl Client {
             (Some(digest), Some(length)) => {
                 Ok(Some(Descriptor::new(content_type(&response), digest, length)))
             }
-            // The specification does not require these headers; without them the manifest is fetched.
+            // The specification does not require these headers. Without them, the manifest is fetched.
             _ => match self.fetch_manifest(reference).await {
                 Ok(manifest) => Ok(Some(manifest.descriptor())),
                 Err(Error::NotFound { .. }) => Ok(None),
@@ -203,23 +202,23 @@ impl Client {
     /// Fetches the manifest at a tag or digest.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if the repository or the manifest does not exist; [`Error::Failed`] if what
-    /// comes is larger than [`Manifest::MAX_LEN`] or not what the digest says.
+    /// [`Error::NotFound`] if the repository or the manifest does not exist; [`Error::Failed`] if the content is
+    /// larger than [`Manifest::MAX_LEN`] or does not have the digest.
     pub async fn fetch_manifest(&self, reference: &Reference) -> Result<Manifest> {
         let request = self.manifest_request(Method::GET, reference)?;
         let target = RequestTarget::Image(reference.clone());
         let (response, bytes) = self.fetch(request, target, Manifest::MAX_LEN).await?;
         let media_type = content_type(&response);
-        let promised = match reference {
+        let expected = match reference {
             Reference::Digest(digest) => Some(digest.clone()),
             Reference::Tag(_) => content_digest(&response),
         };
-        let algorithm = promised.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
+        let algorithm = expected.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
         let manifest = Manifest::with_algorithm(media_type, bytes, algorithm);
-        match promised {
-            Some(promised) if promised != manifest.digest => {
+        match expected {
+            Some(expected) if expected != manifest.digest => {
                 let found = &manifest.digest;
-                let message = format!("the registry sent {found} for manifest {promised}");
+                let message = format!("the registry sent {found} for manifest {expected}");
                 Err(Error::failed(message))
             }
             _ => Ok(manifest),
@@ -229,18 +228,19 @@ impl Client {
     /// Puts a manifest at a tag or at its own digest.
     ///
     /// # Behavior
-    /// - A manifest that the repository has already is no error, also where tags are immutable.
-    /// - AWS ECR accepts ten in a second, and is not sent more.
-    /// - If the manifest has a subject and the registry does not list referrers, the client lists it under
-    ///   the tag that the specification defines for that.
+    /// - Putting a manifest that exists succeeds, also if tags are immutable.
+    /// - AWS ECR accepts 10 manifests per second. The client waits to stay below this quota.
+    /// - If the manifest has a subject and the registry does not list referrers, the client adds the manifest to the
+    ///   index at the referrers tag of the specification.
     ///
     /// # Errors
-    /// [`Error::Conflict`] if the tag stands for another image and may not be moved;
-    /// [`Error::NotFound`] if the repository does not exist; [`Error::Failed`] if the registry finds
-    /// the manifest faulty, lacks what it names, or stores it under another digest.
+    /// - [`Error::Conflict`] if the tag is immutable and refers to another image.
+    /// - [`Error::NotFound`] if the repository does not exist.
+    /// - [`Error::Failed`] if the manifest is invalid, names a blob or manifest that is missing, or is stored under
+    ///   another digest.
     pub async fn put_manifest(&self, reference: &Reference, manifest: &Manifest) -> Result<()> {
         let is_listed = self.put(reference, manifest).await?;
-        // The registry decides about what is no manifest here.
+        // The registry decides whether other content is valid.
         let Ok(content) = manifest.content() else { return Ok(()) };
         match content.subject() {
             Some(subject) => {
@@ -251,8 +251,7 @@ impl Client {
         }
     }
 
-    /// Puts a manifest, and returns whether the registry lists it as a referrer; `None` if its answer was
-    /// lost.
+    /// Puts a manifest, and returns whether the registry lists it as a referrer; `None` if the response was lost.
     pub(super) async fn put(
         &self,
         reference: &Reference,
@@ -262,35 +261,35 @@ impl Client {
         loop {
             let error = match self.try_put(reference, manifest).await {
                 Ok(is_listed) => return Ok(Some(is_listed)),
-                // Some registries refuse to put a manifest again that they have: that is no conflict.
+                // Some registries reject a manifest that already exists, which is no conflict.
                 Err(error @ Error::Conflict { .. }) => {
-                    let there = self.stands_for(reference, manifest).await;
-                    return if there.unwrap_or(false) { Ok(None) } else { Err(error) };
+                    let is_stored = self.is_stored_at(reference, manifest).await;
+                    return if is_stored.unwrap_or(false) { Ok(None) } else { Err(error) };
                 }
                 Err(error) => error,
             };
             sleep(tries.failed(error)?).await;
-            // The answer may have been lost, and not the manifest.
-            if self.stands_for(reference, manifest).await? {
+            // The registry may have stored the manifest although the response was lost.
+            if self.is_stored_at(reference, manifest).await? {
                 return Ok(None);
             }
         }
     }
 
-    async fn stands_for(&self, reference: &Reference, manifest: &Manifest) -> Result<bool> {
-        let there = self.manifest(reference).await?;
-        Ok(there.is_some_and(|there| there.digest == manifest.digest))
+    async fn is_stored_at(&self, reference: &Reference, manifest: &Manifest) -> Result<bool> {
+        let stored = self.manifest(reference).await?;
+        Ok(stored.is_some_and(|stored| stored.digest == manifest.digest))
     }
 
     async fn try_put(&self, reference: &Reference, manifest: &Manifest) -> Result<bool> {
         let request = Request::new(Method::PUT, self.url(&format!("manifests/{reference}"))?)
             .header(CONTENT_TYPE, &manifest.media_type)
             .body(manifest.bytes.clone());
-        self.manifests_turn().await;
+        self.wait_for_manifest_quota().await;
         let target = RequestTarget::Image(reference.clone());
-        let response = self.ask(&request, &target, &[StatusCode::CREATED]).await?;
+        let response = self.try_send(&request, &target, &[StatusCode::CREATED]).await?;
         match content_digest(&response) {
-            // The registry may prefer another hash function for the manifest of a tag.
+            // For a tag, the registry may use another hash function.
             Some(stored)
                 if stored != manifest.digest
                     && stored.algorithm() == manifest.digest.algorithm() =>
@@ -319,13 +318,13 @@ fn header<'a>(response: &'a Response, name: &HeaderName) -> Option<&'a str> {
     response.headers().get(name).and_then(|value| value.to_str().ok())
 }
 
-fn content_type(response: &Reply) -> String {
+fn content_type(response: &BoundedResponse) -> String {
     let first = |text: &str| text.split(';').next().unwrap_or_default().trim().to_owned();
     let known = first(header(response, &CONTENT_TYPE).unwrap_or_default());
     match media_type::is_index(&known) || media_type::is_manifest(&known) {
         true => known,
-        // Errors name the type.
-        false => first(&response.shown_header(&CONTENT_TYPE)),
+        // Errors show the type, so an unknown one is redacted.
+        false => first(&response.printable_header(&CONTENT_TYPE)),
     }
 }
 
@@ -333,13 +332,14 @@ fn content_digest(response: &Response) -> Option<Digest> {
     header(response, &CONTENT_DIGEST)?.parse().ok()
 }
 
-/// How many manifests are put at once.
+/// The maximum number of concurrent PUT requests for manifests.
 const CONCURRENT_PUTS: usize = 4;
 
 impl Client {
-    /// Puts the manifests of an image whose blobs exist: those `below` the root, each after those that it
-    /// names, those that are found by tags of their own, then the root, at the tag if there is one. Each
-    /// manifest is reported when it was put.
+    /// Puts the manifests of an image whose blobs exist, and reports each one.
+    ///
+    /// The order is: the manifests `below` the root, each after the manifests that it names; the `tagged` manifests;
+    /// the root, at its tag or else by digest.
     ///
     /// # Errors
     /// Those of [`put_manifest`](Self::put_manifest).
@@ -351,7 +351,7 @@ impl Client {
         tag: Option<&Tag>,
         report: &(dyn Fn(&Reference) + Sync),
     ) -> Result<()> {
-        // An index names what comes before it, so those wait for the images.
+        // An index names other manifests, so the indexes follow the images in their order.
         let (indexes, images): (Vec<_>, Vec<_>) =
             below.into_iter().partition(|child| media_type::is_index(&child.media_type));
         let put = |reference: Reference, manifest| async move {
@@ -360,7 +360,7 @@ impl Client {
             Ok(())
         };
         let images = images.into_iter().map(|manifest| put(by_digest(manifest), manifest));
-        // A stream that makes the futures as it goes could not be sent to another thread.
+        // A stream that creates the futures lazily would not be `Send`.
         stream::iter(images.collect::<Vec<_>>())
             .buffer_unordered(CONCURRENT_PUTS)
             .try_collect::<()>()

@@ -1,7 +1,7 @@
 //! A client of the OCI distribution API: blobs, manifests and tags of one repository over HTTP.
 //!
-//! It follows the [specification] and adapts to the answers of real registries. Temporary errors are retried
-//! as [`Retry`] says, except for uploads, whose content only the caller can start again.
+//! The client follows the [specification] and supports the deviations of real registries. Temporary errors are
+//! retried as configured in [`Retry`], except for uploads, whose content only the caller can restart.
 //!
 //! [specification]: https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md
 

@@ -1,4 +1,4 @@
-//! Referrers of a manifest: listed by the registry, or by clients under a tag.
+//! Lists the referrers of a manifest: by the referrers API, or from the index at the referrers tag.
 //!
 //! Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#listing-referrers>
 
@@ -14,19 +14,19 @@ use super::response::pages;
 use crate::error::{Error, Result};
 use crate::model::{Descriptor, Digest, Reference, Tag, media_type};
 
-/// The maximum length of a list of referrers, which is held in memory.
+/// The maximum number of pages of referrers.
 const MAX_REFERRERS_PAGES: usize = 100;
-/// The maximum size of all pages of referrers together.
-const MAX_REFERRERS_LEN: usize = 8 * 1024 * 1024;
-/// The number of referrers that are looked up at once.
+/// The maximum total size of the pages of referrers, which are held in memory.
+const MAX_REFERRERS_BYTES: usize = 8 * 1024 * 1024;
+/// The maximum number of concurrent lookups of referrers.
 const CONCURRENT_LOOKUPS: usize = 8;
 
 impl Client {
-    /// Lists the manifests whose subject is `digest`: of one artifact type, or all.
+    /// Lists the manifests whose subject is `digest`, of one artifact type or of all types.
     ///
     /// # Behavior
-    /// - On a registry without this part of the API, the list is the one that clients keep under a tag.
-    /// - The list is empty for a digest without referrers, and for one that does not exist.
+    /// - If the registry does not support the referrers API, the list is the index at the referrers tag.
+    /// - The list is empty for a digest without referrers, and for a digest that does not exist.
     pub async fn referrers(
         &self,
         digest: &Digest,
@@ -43,11 +43,12 @@ impl Client {
         Ok(referrers)
     }
 
-    /// Returns whether the repository has all these manifests and lists each as a referrer, as far as the
-    /// login may list them.
+    /// Returns whether the repository has all these manifests and lists each as a referrer.
+    ///
+    /// Without the permission to list referrers, having the manifests is enough.
     pub(crate) async fn are_attached(&self, referrers: &[Manifest]) -> Result<bool> {
         let attached = referrers.iter().map(|referrer| self.is_attached(referrer));
-        // A stream that makes the futures as it goes could not be sent to another thread.
+        // A stream that creates the futures lazily would not be `Send`.
         let attached =
             stream::iter(attached.collect::<Vec<_>>()).buffer_unordered(CONCURRENT_LOOKUPS);
         attached.try_fold(true, |all, one| async move { Ok(all && one) }).await
@@ -60,16 +61,16 @@ impl Client {
             return Ok(self.manifest(&by_digest).await?.is_some());
         };
         let listed = self.referrers(&subject.digest, None);
-        let (there, listed) = join(self.manifest(&by_digest), listed).await;
+        let (stored, listed) = join(self.manifest(&by_digest), listed).await;
         let is_listed = match listed {
             Err(Error::PermissionDenied { .. }) => true,
             listed => listed?.iter().any(|listed| listed.digest == manifest.digest),
         };
-        Ok(is_listed && there?.is_some())
+        Ok(is_listed && stored?.is_some())
     }
 
-    /// Lists a referrer that was put, unless the registry does. `is_listed` is the registry's answer, unless
-    /// it was lost.
+    /// Lists a referrer that was put, unless the registry lists it. `is_listed` is the response of the registry, or
+    /// `None` if it was lost.
     pub(super) async fn attach(
         &self,
         subject: &Digest,
@@ -88,17 +89,17 @@ impl Client {
 
     /// Adds a referrer to the index at the referrers tag of its subject.
     ///
-    /// A program that writes the same tag at the same time can remove it again: these registries support no
+    /// Another program that writes the same tag concurrently can remove the referrer: these registries do not support
     /// conditional requests.
     ///
     /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pushing-manifests-with-subject>
     async fn list_under_tag(&self, subject: &Digest, referrer: Descriptor) -> Result<()> {
-        // Two manifests of this push may refer to the same one.
-        let _turn = self.listing().await;
+        // Two manifests of a push may have the same subject.
+        let _lock = self.lock_referrers().await;
         let tag = Self::referrers_tag(subject)?;
         let reference = Reference::Tag(tag.clone());
         let written =
-            |error| Error::failed(format!("writing the index at {tag}")).with_source(error);
+            |error| Error::failed(format!("cannot write the index at {tag}")).with_source(error);
         let mut index = match self.fetch_manifest(&reference).await {
             Ok(index) => {
                 let listed = listed_under_tag(&tag, &index).map_err(|error| {
@@ -109,7 +110,7 @@ impl Client {
                 if listed.iter().any(|listed| listed.digest == referrer.digest) {
                     return Ok(());
                 }
-                // Unknown fields are kept.
+                // Parsing as a JSON value keeps unknown fields.
                 serde_json::from_slice(&index.bytes).map_err(written)?
             }
             Err(Error::NotFound { .. }) => {
@@ -126,7 +127,7 @@ impl Client {
         self.put(&reference, &Manifest::new(media_type::OCI_INDEX, bytes)).await.map(drop)
     }
 
-    /// Lists referrers by the API, or returns `None` if the registry does not have this part of it.
+    /// Lists referrers by the referrers API, or returns `None` if the registry does not support it.
     pub(crate) async fn referrers_by_api(
         &self,
         digest: &Digest,
@@ -138,7 +139,7 @@ impl Client {
         }
         let target = RequestTarget::Image(digest.clone().into());
         let pages =
-            pages::<Page>(self.clone(), target, Ok(url), MAX_REFERRERS_PAGES, MAX_REFERRERS_LEN);
+            pages::<Page>(self.clone(), target, Ok(url), MAX_REFERRERS_PAGES, MAX_REFERRERS_BYTES);
         let listed = pages.map_ok(|page| stream::iter(page.manifests.unwrap_or_default()).map(Ok));
         match listed.try_flatten().try_collect().await {
             Ok(listed) => Ok(Some(listed)),
@@ -147,7 +148,7 @@ impl Client {
         }
     }
 
-    /// Lists the referrers in the index that clients keep under a tag.
+    /// Lists the referrers in the index at the referrers tag.
     pub(crate) async fn referrers_by_tag(&self, digest: &Digest) -> Result<Vec<Descriptor>> {
         let tag = Self::referrers_tag(digest)?;
         match self.fetch_manifest(&Reference::Tag(tag.clone())).await {
@@ -158,33 +159,33 @@ impl Client {
     }
 }
 
-/// A page of the API's listing. It has the form of an index, but it is no content with a digest.
+/// A page of the referrers API, in the form of an index without a digest.
 #[derive(Deserialize)]
 struct Page {
     manifests: Option<Vec<Descriptor>>,
 }
 
-/// Whether a registry does not know a request. Older ones answer with other statuses than 404.
+/// Returns whether a registry does not support a request. Older registries respond with other statuses than 404.
 fn is_unsupported(error: &Error) -> bool {
     let status = DistributionError::of(error).map(DistributionError::status);
     matches!(error, Error::NotFound { .. }) || matches!(status, Some(400 | 405 | 406 | 501))
 }
 
-/// The ends of the tags under which cosign stores what belongs to an image.
+/// The suffixes of the tags at which cosign stores signatures, attestations and SBOMs.
 ///
 /// Source: <https://github.com/sigstore/cosign/blob/v2.4.1/specs/SIGNATURE_SPEC.md>
 const SIGNATURE_SUFFIXES: [&str; 3] = ["sig", "att", "sbom"];
 
 impl Client {
-    /// Returns the tags under which cosign stores the signatures, attestations and SBOMs of a manifest:
-    /// `sha256-<hex>.sig`, `.att` and `.sbom`. There are none for a digest that is too long for a tag.
+    /// Returns the tags at which cosign stores the signatures, attestations and SBOMs of a manifest:
+    /// `sha256-<hex>.sig`, `.att` and `.sbom`. A digest that is too long for a tag has no such tags.
     pub fn signature_tags(digest: &Digest) -> Vec<Tag> {
         let name = format!("{}-{}", digest.algorithm().as_str(), digest.hex());
         let tags = SIGNATURE_SUFFIXES.iter().map(|suffix| format!("{name}.{suffix}").parse());
         tags.filter_map(Result::ok).collect()
     }
 
-    /// Returns the tag of the index where clients list the referrers of a manifest.
+    /// Returns the referrers tag of a manifest.
     pub(crate) fn referrers_tag(digest: &Digest) -> Result<Tag> {
         Ok(digest.referrers_tag().parse()?)
     }
@@ -193,7 +194,7 @@ impl Client {
 /// Returns the referrers in the index at a referrers tag.
 fn listed_under_tag(tag: &Tag, index: &Manifest) -> Result<Vec<Descriptor>> {
     if index.media_type != media_type::OCI_INDEX {
-        let message = format!("tag {tag} stands for {:?}, not for an index", index.media_type);
+        let message = format!("tag {tag} refers to {:?}, not to an index", index.media_type);
         return Err(Error::failed(message));
     }
     Ok(index.content()?.into_listed())
@@ -206,7 +207,7 @@ mod tests {
     use crate::model::Algorithm;
 
     #[test]
-    fn the_tag_of_a_long_digest_is_cut() {
+    fn referrers_tag_of_long_digest_is_truncated() {
         for (algorithm, name) in [(Algorithm::Sha256, "sha256"), (Algorithm::Sha512, "sha512")] {
             let digest = Digester::digest(algorithm, b"content");
             let tag = Client::referrers_tag(&digest).unwrap().to_string();
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn signature_tags_have_the_digest() {
+    fn signature_tags_contain_the_digest() {
         let digest = Digester::digest(Algorithm::Sha256, b"content");
         let tags: Vec<String> =
             Client::signature_tags(&digest).iter().map(Tag::to_string).collect();

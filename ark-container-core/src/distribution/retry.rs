@@ -1,4 +1,4 @@
-//! [`Retry`]: trying again what failed for now.
+//! [`Retry`]: retries operations that fail with a temporary error.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -12,29 +12,29 @@ use super::error::{DistributionError, is_unreachable, timed_out};
 use crate::error::{Error, Result};
 use crate::observability;
 
-/// The retries of one operation. With the delays below that takes half a minute, which a registry needs to
-/// restart.
+/// The maximum number of retries of one operation. With the default delays, they take half a minute: enough time for a
+/// registry to restart.
 const DEFAULT_RETRIES: u32 = 8;
 const FIRST_DELAY: Duration = Duration::from_millis(250);
 const MAX_DELAY: Duration = Duration::from_secs(10);
-/// The delays of one operation together where no connection was ever made.
+/// The maximum total delay of one operation before the first connection.
 const MAX_UNREACHABLE_DELAY: Duration = Duration::from_secs(5);
-/// How many more requests may fail than succeed, of all that share a budget.
-const BUDGET: u32 = 64;
-/// The longest time that one operation waits because a registry says when to retry.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
+/// The maximum difference between failed and successful requests that share a budget.
+const RETRY_BUDGET: u32 = 64;
+/// The maximum total delay of one operation that a registry can request.
+const MAX_RETRY_AFTER_DELAY: Duration = Duration::from_secs(120);
 
-/// How temporary errors are retried: with exponential backoff, or when the registry says.
+/// A retry policy for temporary errors: exponential backoff, or the delay that the registry requests.
 ///
 /// # Behavior
-/// - An operation is retried up to 8 times, after 0.25 s, which doubles each time, up to 10 s. Half of
-///   each delay is random.
-/// - A `Retry-After` of a registry, or the reset time of its rate limit, is obeyed. An operation that would
-///   wait longer than 120 s for it, in all, is not retried.
-/// - Until there was a first connection, the delays of an operation take 5 s together at most: a host or
-///   port that is wrong, and refuses all connections, fails within 5 s.
-/// - Clones share one budget: when 64 more requests have failed than succeeded, nothing is retried, so
-///   that retries do not add to the load of a registry in trouble.
+/// - An operation is retried up to 8 times. The first delay is 0.25 s and doubles each time, up to 10 s. Half of each
+///   delay is random.
+/// - A `Retry-After` of a registry, or the reset time of its rate limit, sets the minimum delay. If the total delay of
+///   an operation would exceed 120 s, the operation is not retried.
+/// - Before the first connection, the total delay of an operation is at most 5 s. A wrong host or port therefore fails
+///   within 5 s.
+/// - Clones share one budget: no operation is retried while 64 more requests have failed than succeeded, so that
+///   retries do not overload a failing registry.
 ///
 /// ```
 /// use std::time::Duration;
@@ -46,12 +46,12 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
 /// # async fn main() -> ark_container_core::Result<()> {
 /// let retry = Retry::default().with_retries(20).with_delays(Duration::ZERO, Duration::ZERO);
 /// let mut tries = 0;
-/// let answer = retry.run(|| {
+/// let result = retry.run(|| {
 ///     tries += 1;
-///     let answer = if tries < 3 { Err(Error::temporary("the service restarts")) } else { Ok(42) };
-///     async { answer }
+///     let result = if tries < 3 { Err(Error::temporary("the service restarts")) } else { Ok(42) };
+///     async { result }
 /// });
-/// assert_eq!(answer.await?, 42);
+/// assert_eq!(result.await?, 42);
 /// assert_eq!(retry.retries(), 2);
 /// # Ok(())
 /// # }
@@ -75,7 +75,7 @@ struct Shared {
 impl Default for Retry {
     fn default() -> Self {
         let shared = Shared {
-            budget: AtomicU32::new(BUDGET),
+            budget: AtomicU32::new(RETRY_BUDGET),
             retries: AtomicU64::new(0),
             overloads: AtomicU64::new(0),
             reached: AtomicBool::new(false),
@@ -91,7 +91,7 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// Retries nothing.
+    /// Returns a policy without retries.
     pub fn never() -> Self {
         Self::default().with_retries(0)
     }
@@ -101,29 +101,29 @@ impl Retry {
         Self { max_retries, ..self }
     }
 
-    /// Sets the first delay, which doubles with each failure, and the longest one. Half of each delay is
-    /// random. The defaults are 0.25 s and 10 s.
+    /// Sets the first delay, which doubles with each failure, and the maximum delay. Half of each delay is random. The
+    /// defaults are 0.25 s and 10 s.
     pub fn with_delays(self, first_delay: Duration, max_delay: Duration) -> Self {
         Self { first_delay, max_delay, ..self }
     }
 
-    /// The number of retries so far.
+    /// Returns the number of retries so far.
     pub fn retries(&self) -> u64 {
         self.shared.retries.load(Ordering::Relaxed)
     }
 
-    /// How many times the registry asked to be spared so far, or did not answer in time.
+    /// Returns the number of responses with status 429 or 503, and of timeouts, so far.
     pub(crate) fn overloads(&self) -> u64 {
         self.shared.overloads.load(Ordering::Relaxed)
     }
 
-    /// The tries of one thing, which has not failed yet.
+    /// Starts the retries of one operation.
     pub(crate) fn tries(&self) -> Tries<'_> {
         Tries { retry: self, failures: 0, waited: Duration::ZERO }
     }
 
-    /// Runs an operation until it succeeds, fails with an error that is not
-    /// [temporary](Error::is_temporary), or may not be retried any more.
+    /// Runs an operation until it succeeds, fails with an error that is not [temporary](Error::is_temporary), or has no
+    /// retries left.
     ///
     /// # Errors
     /// The last error of the operation.
@@ -143,7 +143,7 @@ impl Retry {
         }
     }
 
-    /// The delay after so many failures, of which the last one is counted.
+    /// Returns the delay after `failures` failures.
     fn delay(&self, failures: u32) -> Duration {
         let doubled = self.first_delay.saturating_mul(1 << failures.saturating_sub(1).min(16));
         let delay = doubled.min(self.max_delay);
@@ -151,47 +151,49 @@ impl Retry {
     }
 }
 
-/// The tries of one thing.
+/// The retries of one operation.
 #[derive(Debug)]
 pub(crate) struct Tries<'a> {
     retry: &'a Retry,
     failures: u32,
-    /// The delays since something went well.
+    /// The total delay since the last success.
     waited: Duration,
 }
 
 impl Tries<'_> {
-    /// Something went well: what fails next is another matter.
+    /// Records a success, which resets the failures of this operation.
     pub(crate) fn succeeded(&mut self) {
         (self.failures, self.waited) = (0, Duration::ZERO);
         self.retry.shared.reached.store(true, Ordering::Relaxed);
-        let earn = |budget: u32| (budget < BUDGET).then_some(budget + 1);
-        // Nothing is earned where the budget is full.
+        let earn = |budget: u32| (budget < RETRY_BUDGET).then_some(budget + 1);
+        // An error means that the budget is full.
         let _ = self.retry.shared.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, earn);
     }
 
-    /// How long to wait before the next try.
+    /// Records a failure, and returns the delay before the retry.
     ///
     /// # Errors
-    /// The `error` itself where no further try makes sense.
+    /// `error` if the operation must not be retried.
     pub(crate) fn failed(&mut self, error: Error) -> Result<Duration> {
         let Retry { max_retries, first_delay, shared, .. } = self.retry;
         if !error.is_temporary() {
             return Err(error);
         }
         let refusal = DistributionError::of(&error);
-        let spare = refusal.is_some_and(|refusal| matches!(refusal.status(), 429 | 503));
-        if spare || timed_out(&error) {
+        let is_overloaded = refusal.is_some_and(|refusal| matches!(refusal.status(), 429 | 503));
+        if is_overloaded || timed_out(&error) {
             shared.overloads.fetch_add(1, Ordering::Relaxed);
         }
-        let asked = refusal.and_then(DistributionError::retry_after);
-        let is_too_long = |asked: Duration| self.waited.saturating_add(asked) > MAX_RETRY_AFTER;
-        if self.failures >= *max_retries || asked.is_some_and(is_too_long) {
+        let requested = refusal.and_then(DistributionError::retry_after);
+        let is_too_long =
+            |requested: Duration| self.waited.saturating_add(requested) > MAX_RETRY_AFTER_DELAY;
+        if self.failures >= *max_retries || requested.is_some_and(is_too_long) {
             return Err(error);
         }
         let delay = self.retry.delay(self.failures + 1);
-        // All that were told the same moment would come at once.
-        let delay = asked.map_or(delay, |asked| delay.max(asked + first_delay.mul_f64(fraction())));
+        // A random addition, since other clients received the same delay.
+        let delay = requested
+            .map_or(delay, |requested| delay.max(requested + first_delay.mul_f64(fraction())));
         let was_reached = shared.reached.load(Ordering::Relaxed) || !is_unreachable(&error);
         if !was_reached && self.waited + delay > MAX_UNREACHABLE_DELAY {
             return Err(error);
@@ -204,12 +206,12 @@ impl Tries<'_> {
         self.waited += delay;
         shared.retries.fetch_add(1, Ordering::Relaxed);
         metrics::counter!(observability::RETRIES).increment(1);
-        tracing::debug!(%error, ?delay, failures = self.failures, "a temporary error is retried");
+        tracing::debug!(%error, ?delay, failures = self.failures, "retrying after a temporary error");
         Ok(delay)
     }
 }
 
-/// A number from 0 to 1, by chance.
+/// Returns a random number from 0 to 1.
 fn fraction() -> f64 {
     let random = RandomState::new().hash_one(());
     f64::from((random >> 32) as u32) / f64::from(u32::MAX)
@@ -222,25 +224,25 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::distribution::error::silent;
+    use crate::distribution::error::timeout_error;
     use crate::secrets::Secrets;
 
-    fn refused(status: u16, retry_after: Option<&str>) -> Error {
+    fn error_with_status(status: u16, retry_after: Option<&str>) -> Error {
         let url = "http://h.example/v2/a".parse().unwrap();
         let status = StatusCode::from_u16(status).unwrap();
         let headers = retry_after.map(|after| (RETRY_AFTER, after.parse().unwrap()));
         let headers = HeaderMap::from_iter(headers);
         let secrets = Secrets::default();
         let refusal = DistributionError::new(Method::GET, &url, status, &headers, b"", &secrets);
-        Error::temporary("it failed for now").with_source(refusal)
+        Error::temporary("the request failed temporarily").with_source(refusal)
     }
 
-    /// How long it takes until nothing is tried again any more, and how many tries that were.
+    /// Fails until there are no retries left, and returns the total delay and the number of attempts.
     async fn exhaust(retry: &Retry, retry_after: Option<&str>) -> (Duration, u32) {
         let (started, mut count) = (Instant::now(), 0);
         let attempt = || {
             count += 1;
-            let error = refused(503, retry_after);
+            let error = error_with_status(503, retry_after);
             async { Err::<(), _>(error) }
         };
         let error = retry.run(attempt).await.unwrap_err();
@@ -254,15 +256,15 @@ mod tests {
         let (elapsed, count) = exhaust(&retry, None).await;
         assert_eq!(count, DEFAULT_RETRIES + 1);
         // 0.25, 0.5, 1, 2, 4, 8, 10 and 10 seconds.
-        let most = Duration::from_millis(35_750);
-        assert!(most / 2 <= elapsed && elapsed <= most + Duration::from_millis(10), "{elapsed:?}");
+        let max = Duration::from_millis(35_750);
+        assert!(max / 2 <= elapsed && elapsed <= max + Duration::from_millis(10), "{elapsed:?}");
         let (again, _) = exhaust(&Retry::default(), None).await;
         assert_ne!(again, elapsed);
         assert_eq!((retry.retries(), retry.overloads()), (8, 9));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_registry_is_not_asked_before_the_time_that_it_says() {
+    async fn retry_waits_for_retry_after() {
         let retry = Retry::default().with_retries(2);
         let (elapsed, count) = exhaust(&retry, Some("30")).await;
         assert_eq!(count, 3);
@@ -274,9 +276,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn all_clones_share_a_budget_that_success_fills_again() {
+    async fn clones_share_a_retry_budget() {
         let retry = Retry::default().with_retries(u32::MAX);
-        assert_eq!(exhaust(&retry, None).await.1, BUDGET + 1);
+        assert_eq!(exhaust(&retry, None).await.1, RETRY_BUDGET + 1);
         let clone = retry.clone();
         assert_eq!(exhaust(&clone, None).await.1, 1);
         for _ in 0..3 {
@@ -286,7 +288,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_not_temporary_fails_at_once() {
+    async fn permanent_error_is_not_retried() {
         let started = Instant::now();
         let attempt = || async { Err::<(), _>(Error::invalid("nonsense")) };
         let error = Retry::default().run(attempt).await.unwrap_err();
@@ -299,10 +301,10 @@ mod tests {
     fn timeout_counts_as_overload() {
         let retry = Retry::default();
         let mut tries = retry.tries();
-        tries.failed(silent(&Method::GET, "http://h.example/")).unwrap();
-        tries.failed(refused(502, None)).unwrap();
+        tries.failed(timeout_error(&Method::GET, "http://h.example/")).unwrap();
+        tries.failed(error_with_status(502, None)).unwrap();
         assert_eq!((retry.overloads(), retry.retries()), (1, 2));
-        tries.failed(refused(429, None)).unwrap();
+        tries.failed(error_with_status(429, None)).unwrap();
         assert_eq!((retry.overloads(), retry.retries()), (2, 3));
     }
 }

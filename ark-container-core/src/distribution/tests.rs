@@ -1,4 +1,4 @@
-//! The client against prepared answers.
+//! Tests the client with prepared responses.
 
 mod foreign;
 mod hostile;
@@ -30,7 +30,7 @@ fn pieces(
     stream::iter(pieces)
 }
 
-/// The answer that opens an upload.
+/// Returns the response that opens an upload.
 fn opened() -> String {
     answer("202 Accepted", &["Location: /u"], "")
 }
@@ -45,58 +45,58 @@ fn chain(error: &Error) -> String {
     text
 }
 
-/// The error of asking for the manifest at `v1`, with one prepared answer.
-async fn refused(answer: String) -> Error {
+/// Returns the error of fetching the manifest at `v1` with a prepared response.
+async fn fetch_error(answer: String) -> Error {
     let registry = Scripted::new([answer]);
     let tag: Reference = "v1".parse().unwrap();
     registry.client().fetch_manifest(&tag).await.unwrap_err()
 }
 
-/// The error of putting a manifest at `v1`, with one prepared answer.
-async fn put_refused(answer: String) -> Error {
+/// Returns the error of putting a manifest at `v1` with a prepared response.
+async fn put_error(answer: String) -> Error {
     let registry = Scripted::new([answer]);
     let manifest = Manifest::new(media_type::OCI_MANIFEST, "{}");
     registry.client().put_manifest(&"v1".parse().unwrap(), &manifest).await.unwrap_err()
 }
 
 #[tokio::test]
-async fn refusal_becomes_its_error_variant() {
-    let error = refused(refusal("401 Unauthorized", "UNAUTHORIZED", "who are you?")).await;
+async fn error_response_becomes_its_error_variant() {
+    let error = fetch_error(refusal("401 Unauthorized", "UNAUTHORIZED", "who are you?")).await;
     assert!(matches!(error, Error::Unauthenticated { .. }), "{error:?}");
     assert!(chain(&error).contains("UNAUTHORIZED: who are you?"));
 
     let expired = "Your authorization token has expired. Reauthenticate and try again.";
-    let error = refused(refusal("403 Forbidden", "DENIED", expired)).await;
+    let error = fetch_error(refusal("403 Forbidden", "DENIED", expired)).await;
     assert!(matches!(error, Error::Unauthenticated { .. }), "{error:?}");
 
-    let error = refused(refusal("403 Forbidden", "DENIED", "not yours")).await;
+    let error = fetch_error(refusal("403 Forbidden", "DENIED", "not yours")).await;
     assert!(matches!(error, Error::PermissionDenied { .. }), "{error:?}");
     let text = error.to_string();
     assert!(text.starts_with("the login as AWS may not pull from 127.0.0.1:"), "{text}");
     assert!(text.ends_with("/test/repo (DENIED: not yours)"), "{text}");
 
-    let error = refused(refusal("404 Not Found", "NAME_UNKNOWN", "")).await;
+    let error = fetch_error(refusal("404 Not Found", "NAME_UNKNOWN", "")).await;
     assert!(matches!(error, Error::NotFound { kind: ResourceKind::Repository, .. }), "{error:?}");
-    let error = refused(refusal("404 Not Found", "MANIFEST_UNKNOWN", "")).await;
+    let error = fetch_error(refusal("404 Not Found", "MANIFEST_UNKNOWN", "")).await;
     assert!(matches!(error, Error::NotFound { kind: ResourceKind::Image, .. }), "{error:?}");
 
     for status in ["408 T", "429 Too Many Requests", "500 E", "502 E", "503 E", "504 E"] {
-        assert!(refused(answer(status, &[], "")).await.is_temporary(), "{status}");
+        assert!(fetch_error(answer(status, &[], "")).await.is_temporary(), "{status}");
     }
     for status in ["400 Bad Request", "405 Method Not Allowed", "501 E", "202 Accepted"] {
-        let error = refused(answer(status, &[], "")).await;
+        let error = fetch_error(answer(status, &[], "")).await;
         assert!(matches!(error, Error::Failed { .. }), "{status}: {error:?}");
     }
 }
 
 #[tokio::test]
-async fn a_tag_that_may_not_be_moved_is_a_conflict() {
+async fn immutable_tag_is_a_conflict() {
     let ecr = "The image tag 'v1' already exists and cannot be overwritten because the repository \
                is immutable.";
     let answers =
         [refusal("400 Bad Request", "TAG_INVALID", ecr), refusal("409 Conflict", "DENIED", "no")];
     for answer in answers {
-        let error = put_refused(answer).await;
+        let error = put_error(answer).await;
         assert!(matches!(error, Error::Conflict { kind: ResourceKind::Image, .. }), "{error:?}");
         assert!(error.to_string().contains("/test/repo:v1 cannot be changed: "), "{error}");
     }
@@ -104,25 +104,25 @@ async fn a_tag_that_may_not_be_moved_is_a_conflict() {
 
 #[tokio::test]
 async fn manifest_with_missing_blobs_is_not_not_found() {
-    let error = put_refused(refusal("404 Not Found", "MANIFEST_BLOB_UNKNOWN", "no layer")).await;
+    let error = put_error(refusal("404 Not Found", "MANIFEST_BLOB_UNKNOWN", "no layer")).await;
     assert!(matches!(error, Error::Failed { .. }), "{error:?}");
     assert!(chain(&error).ends_with("MANIFEST_BLOB_UNKNOWN: no layer"), "{}", chain(&error));
-    let error = put_refused(refusal("404 Not Found", "NAME_UNKNOWN", "")).await;
+    let error = put_error(refusal("404 Not Found", "NAME_UNKNOWN", "")).await;
     assert!(matches!(error, Error::NotFound { kind: ResourceKind::Repository, .. }), "{error:?}");
 }
 
 #[tokio::test]
 async fn response_without_json_is_shortened_to_one_line() {
     let page = format!("<html>\r\n\x1b[31mbad\tgateway{}</html>", " x".repeat(100_000));
-    let error = refused(answer("400 Bad Request", &[], &page)).await;
+    let error = fetch_error(answer("400 Bad Request", &[], &page)).await;
     let text = chain(&error);
     assert!(text.contains("400 Bad Request: <html> [31mbad gateway x x"), "{text}");
     assert!(text.len() < 800 && !text.contains(['\n', '\x1b']), "{text}");
 }
 
 #[tokio::test]
-async fn a_source_tells_status_url_and_codes() {
-    let error = refused(refusal("400 Bad Request", "MANIFEST_INVALID", "odd")).await;
+async fn error_source_has_status_url_and_codes() {
+    let error = fetch_error(refusal("400 Bad Request", "MANIFEST_INVALID", "odd")).await;
     let cause = error.source().unwrap().downcast_ref::<DistributionError>().unwrap();
     assert_eq!(cause.status(), 400);
     assert!(cause.has_code("MANIFEST_INVALID") && !cause.has_code("odd"));
@@ -131,7 +131,7 @@ async fn a_source_tells_status_url_and_codes() {
 }
 
 #[tokio::test]
-async fn a_registry_that_cannot_be_reached_is_temporary() {
+async fn unreachable_registry_is_a_temporary_error() {
     let closed = Scripted::new(Vec::<String>::new());
     let endpoint = closed.host().clone();
     closed.requests();
@@ -139,13 +139,13 @@ async fn a_registry_that_cannot_be_reached_is_temporary() {
     let credentials = credentials_for(registry.host().as_str());
     let client = Client::with_endpoint(registry.url(), credentials, &endpoint).unwrap();
     let client = client.with_retry(Retry::never());
-    let refused = async || client.blob_exists(&digest()).await.unwrap_err();
-    let error = refused().await;
-    assert!(error.is_temporary() && error.to_string().ends_with("no connection"), "{error}");
-    // A host or port that is wrong is reported within 5 s.
+    let lookup_error = async || client.blob_exists(&digest()).await.unwrap_err();
+    let error = lookup_error().await;
+    assert!(error.is_temporary() && error.to_string().ends_with("cannot connect"), "{error}");
+    // A wrong host or port fails within 5 s.
     let retry = Retry::default();
     let (mut tries, mut delays) = (retry.tries(), Vec::new());
-    while let Ok(delay) = tries.failed(refused().await) {
+    while let Ok(delay) = tries.failed(lookup_error().await) {
         delays.push(delay);
     }
     assert!(delays.len() >= 3, "{delays:?}");
@@ -164,7 +164,7 @@ fn credentials_for(host: &str) -> RegistryCredentials {
 }
 
 #[test]
-fn only_loopback_hosts_are_spoken_to_in_plain_http() {
+fn plain_http_is_limited_to_loopback_hosts() {
     let scheme = |host: &str| {
         let url = format!("{host}/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo");
         let client = Client::new(url.parse().unwrap(), credentials_for(host)).unwrap();
@@ -178,22 +178,22 @@ fn only_loopback_hosts_are_spoken_to_in_plain_http() {
     }
 }
 
-/// The first byte of TLS is the type of its first record: a handshake.
+/// The type of the first TLS record, which is the first byte of a connection.
 ///
 /// Source: <https://www.rfc-editor.org/rfc/rfc8446#section-5.1>
-const HANDSHAKE: u8 = 22;
+const HANDSHAKE_RECORD_TYPE: u8 = 22;
 
 #[tokio::test]
 async fn other_hosts_get_tls_before_any_request() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    // To the rule it is no loopback address, but it leads there.
+    // The client does not recognize this form of a loopback address, and uses TLS.
     let host = format!("[::ffff:127.0.0.1]:{}", address.port());
     let url = format!("{host}/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo");
     let client = Client::new(url.parse().unwrap(), credentials_for(&host)).unwrap();
     let client = client.with_retry(Retry::never());
     let digest = digest();
-    let (seen, answer) = tokio::join!(
+    let (first_byte, result) = tokio::join!(
         async {
             use tokio::io::AsyncReadExt;
             let (mut connection, _) = listener.accept().await.unwrap();
@@ -201,20 +201,20 @@ async fn other_hosts_get_tls_before_any_request() {
         },
         client.blob_exists(&digest)
     );
-    assert_eq!(seen, HANDSHAKE);
-    let error = answer.unwrap_err();
+    assert_eq!(first_byte, HANDSHAKE_RECORD_TYPE);
+    let error = result.unwrap_err();
     assert!(error.to_string().starts_with("HEAD https://[::ffff:7f00:1]:"), "{error}");
 }
 
 #[test]
-fn credentials_of_another_registry_are_not_taken() {
+fn credentials_of_another_registry_are_rejected() {
     let registry = Scripted::new(Vec::<String>::new());
     let error = Client::new(registry.url(), credentials_for("h.example")).unwrap_err();
     assert!(error.to_string().starts_with("the credentials are for h.example, not"), "{error}");
 }
 
 #[tokio::test]
-async fn password_is_sent_to_the_registry_and_never_printed() {
+async fn password_is_sent_but_never_printed() {
     let registry = Scripted::new([refusal("401 Unauthorized", "UNAUTHORIZED", "no")]);
     let client = registry.client();
     let error = client.start_upload().await.unwrap_err();
@@ -228,7 +228,7 @@ async fn password_is_sent_to_the_registry_and_never_printed() {
 }
 
 #[tokio::test]
-async fn a_redirect_to_another_host_takes_no_password_along() {
+async fn redirect_to_another_host_sends_no_password() {
     let storage = Scripted::new([answer("200 OK", &[], "content")]);
     let target = format!("Location: http://{}/bucket/key?signature=s", storage.host());
     let registry = Scripted::new([answer("307 Temporary Redirect", &[&target], "")]);
@@ -240,12 +240,12 @@ async fn a_redirect_to_another_host_takes_no_password_along() {
 }
 
 #[tokio::test]
-async fn redirects_in_a_circle_end() {
-    let circle = answer("307 Temporary Redirect", &["Location: /again"], "");
-    let registry = Scripted::new(vec![circle; 6]);
+async fn redirect_loop_is_an_error() {
+    let redirect = answer("307 Temporary Redirect", &["Location: /again"], "");
+    let registry = Scripted::new(vec![redirect; 6]);
     let error = registry.client().fetch_manifest(&"v1".parse().unwrap()).await.unwrap_err();
     assert!(matches!(error, Error::Failed { .. }), "{error:?}");
-    assert!(chain(&error).contains("again and again"), "{}", chain(&error));
+    assert!(chain(&error).contains("redirects more than 5 times"), "{}", chain(&error));
     assert_eq!(registry.requests().len(), 6);
 }
 
@@ -285,7 +285,7 @@ async fn upload_follows_location_and_keeps_its_query() {
 }
 
 #[tokio::test]
-async fn an_upload_to_another_host_takes_no_password_along() {
+async fn upload_to_another_host_sends_no_password() {
     let storage = Scripted::new([answer("201 Created", &[], "")]);
     let location = format!("Location: http://{}/u", storage.host());
     let registry = Scripted::new([answer("202 Accepted", &[&location], "")]);
@@ -296,12 +296,12 @@ async fn an_upload_to_another_host_takes_no_password_along() {
 }
 
 #[tokio::test]
-async fn content_error_is_not_blamed_on_the_registry() {
+async fn content_error_hides_error_of_the_registry() {
     let failing = pieces(&[b"con"]).chain(stream::iter([Err(io::Error::other("disk on fire"))]));
     for (content, cause) in [
         (pieces(&[b"con"]).boxed(), "it ends 4 bytes too early"),
         (failing.boxed(), "disk on fire"),
-        (pieces(&[b"content and more"]).boxed(), "there is more of it than there should be"),
+        (pieces(&[b"content and more"]).boxed(), "it is longer than expected"),
     ] {
         let registry = Scripted::new([opened(), answer("400 Bad Request", &[], "")]);
         let client = registry.client();
@@ -313,14 +313,14 @@ async fn content_error_is_not_blamed_on_the_registry() {
 }
 
 #[tokio::test]
-async fn an_answer_without_the_place_of_the_upload_fails() {
+async fn response_without_upload_location_fails() {
     let registry = Scripted::new([answer("202 Accepted", &[], "")]);
     let error = registry.client().start_upload().await.unwrap_err();
-    assert!(error.to_string().ends_with("does not say where to upload"), "{error}");
+    assert!(error.to_string().ends_with("the response has no upload location"), "{error}");
 }
 
 #[tokio::test]
-async fn a_mount_that_is_not_done_keeps_the_session() {
+async fn mount_without_success_opens_an_upload() {
     let from = "prod/2ea25035-6aa4-42fb-9955-92288ea1b972/other".parse().unwrap();
     let registry = Scripted::new([
         answer("201 Created", &["Location: /b"], ""),
@@ -340,7 +340,7 @@ async fn a_mount_that_is_not_done_keeps_the_session() {
 }
 
 #[tokio::test]
-async fn missing_digest_header_leads_to_fetch_of_manifest() {
+async fn missing_digest_header_fetches_the_manifest() {
     let kind = "Content-Type: application/vnd.oci.image.manifest.v1+json; charset=utf-8";
     let registry = Scripted::new([answer("200 OK", &[], ""), answer("200 OK", &[kind], "{}")]);
     let found = registry.client().manifest(&"v1".parse().unwrap()).await.unwrap().unwrap();
@@ -349,17 +349,17 @@ async fn missing_digest_header_leads_to_fetch_of_manifest() {
 }
 
 #[tokio::test]
-async fn a_manifest_that_is_not_what_was_promised_is_refused() {
+async fn manifest_with_wrong_digest_is_rejected() {
     let registry = Scripted::new([answer("200 OK", &[], "{}")]);
     let error = registry.client().fetch_manifest(&digest().into()).await.unwrap_err();
     assert!(error.to_string().starts_with("the registry sent sha256:44136fa3"), "{error}");
     let other = format!("Docker-Content-Digest: {}", digest());
-    let error = put_refused(answer("201 Created", &[&other], "")).await;
+    let error = put_error(answer("201 Created", &[&other], "")).await;
     assert!(error.to_string().starts_with("the registry stored sha256:"), "{error}");
 }
 
 #[tokio::test]
-async fn tags_come_page_by_page() {
+async fn tags_are_listed_page_by_page() {
     let registry = Scripted::new([
         answer("200 OK", &["Link: </next?last=b>; rel=\"next\""], r#"{"tags":["a","b"]}"#),
         answer("200 OK", &[], r#"{"tags":["c","-"]}"#),
@@ -376,11 +376,11 @@ async fn tags_come_page_by_page() {
 }
 
 #[tokio::test]
-async fn pages_in_a_circle_end_in_an_error() {
+async fn repeated_page_is_an_error() {
     let page = answer("200 OK", &["Link: </next>; rel=next"], r#"{"tags":["a"]}"#);
     let registry = Scripted::new(vec![page; 2]);
     let error = registry.client().tags().try_collect::<Vec<_>>().await.unwrap_err();
-    assert!(error.to_string().ends_with("go round in a circle"), "{error}");
+    assert!(error.to_string().ends_with("repeats a page"), "{error}");
     assert_eq!(registry.requests().len(), 2);
 }
 
@@ -408,8 +408,8 @@ async fn temporary_error_of_the_content_stays_temporary() {
 async fn small_blob_is_uploaded_once_and_fetched_whole() {
     let missing = answer("404 Not Found", &[], "");
     let lost = String::new();
-    let there = answer("200 OK", &[], "");
-    let registry = Scripted::new([missing, opened(), lost, there]);
+    let exists = answer("200 OK", &[], "");
+    let registry = Scripted::new([missing, opened(), lost, exists]);
     let uploaded = registry.patient_client().upload_blob_bytes("content").await;
     assert_eq!(uploaded.unwrap(), digest());
     assert_eq!(registry.requests()[2].body, b"content");
@@ -426,7 +426,7 @@ async fn small_blob_is_uploaded_once_and_fetched_whole() {
 }
 
 #[tokio::test]
-async fn fetched_blob_can_be_uploaded_as_it_comes() {
+async fn fetched_blob_can_be_streamed_to_upload() {
     let source = Scripted::new([answer("200 OK", &[], "content")]);
     let target = Scripted::new([opened(), answer("201 Created", &[], "")]);
     let content = source.client().fetch_blob(&digest()).await.unwrap();
@@ -436,11 +436,11 @@ async fn fetched_blob_can_be_uploaded_as_it_comes() {
 }
 
 #[tokio::test]
-async fn parts_say_where_they_are_and_follow_the_upload() {
+async fn part_has_its_range_and_next_location() {
     let registry = Scripted::new([
         answer("202 Accepted", &["Location: /u/0"], ""),
         answer("202 Accepted", &["Location: /u/1?_state=x", "Range: 0-2"], ""),
-        // As AWS ECR answers: with another status, and a range that sticks at the first part.
+        // The responses of AWS ECR have another status and always the range of the first part.
         answer("201 Created", &["Range: 0-2"], ""),
         answer("201 Created", &[], ""),
     ]);
@@ -464,10 +464,10 @@ async fn parts_say_where_they_are_and_follow_the_upload() {
 }
 
 #[tokio::test]
-async fn a_part_that_is_out_of_place_is_told_by_its_status() {
+async fn part_at_wrong_offset_fails_with_416() {
     let message = "First byte of the layer part is 0 instead of 5";
-    let out_of_place = refusal("416 Range Not Satisfiable", "BLOB_UPLOAD_INVALID", message);
-    let registry = Scripted::new([opened(), out_of_place]);
+    let wrong_offset = refusal("416 Range Not Satisfiable", "BLOB_UPLOAD_INVALID", message);
+    let registry = Scripted::new([opened(), wrong_offset]);
     let client = registry.patient_client();
     let upload = client.start_upload().await.unwrap();
     let error = client.append_part(&upload, 0..3, pieces(&[b"con"])).await.unwrap_err();
@@ -477,7 +477,7 @@ async fn a_part_that_is_out_of_place_is_told_by_its_status() {
 }
 
 #[tokio::test]
-async fn an_upload_tells_how_far_it_is_and_where_it_goes_on() {
+async fn upload_status_has_offset_and_location() {
     let registry = Scripted::new([
         answer("202 Accepted", &["Location: /u/0"], ""),
         answer("204 No Content", &["Location: /u/1", "Range: 0-4"], ""),
@@ -485,19 +485,19 @@ async fn an_upload_tells_how_far_it_is_and_where_it_goes_on() {
     ]);
     let client = registry.client();
     let upload = client.start_upload().await.unwrap();
-    let (upload, there) = client.upload_status(&upload).await.unwrap();
-    assert_eq!((upload.location().path(), there), ("/u/1", 5));
+    let (upload, offset) = client.upload_status(&upload).await.unwrap();
+    assert_eq!((upload.location().path(), offset), ("/u/1", 5));
     let error = client.upload_status(&upload).await.unwrap_err();
     assert!(matches!(error, Error::NotFound { kind: ResourceKind::Upload, .. }), "{error:?}");
 }
 
-const LOST: &str = "";
-/// The answer to a question for a manifest of two bytes.
+const LOST_RESPONSE: &str = "";
+/// Returns the response to HEAD for a manifest of two bytes.
 fn found(digest: &Digest) -> String {
     format!("HTTP/1.1 200 OK\r\nDocker-Content-Digest: {digest}\r\nContent-Length: 2\r\n\r\n")
 }
 
-const CUT: &str = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc";
+const CUT_RESPONSE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc";
 
 #[tokio::test]
 async fn temporary_error_is_retried() {
@@ -505,29 +505,29 @@ async fn temporary_error_is_retried() {
         answer("429 Too Many Requests", &["Retry-After: 0"], ""),
         answer("408 Request Timeout", &[], ""),
         answer("502 Bad Gateway", &[], ""),
-        LOST.to_owned(),
+        LOST_RESPONSE.to_owned(),
         answer("200 OK", &[], ""),
     ]);
     let client = registry.patient_client();
     assert!(client.blob_exists(&digest()).await.unwrap());
     assert_eq!((client.retry().retries(), client.retry().overloads()), (4, 1));
-    let lines: Vec<String> = registry.requests().into_iter().map(|asked| asked.line).collect();
+    let lines: Vec<String> = registry.requests().into_iter().map(|request| request.line).collect();
     assert!(lines.len() == 5 && lines.iter().all(|line| *line == lines[0]), "{lines:?}");
 }
 
 #[tokio::test]
-async fn interrupted_response_is_requested_again() {
-    let registry = Scripted::new([CUT.to_owned(), answer("200 OK", &[], "{}")]);
+async fn interrupted_response_is_retried() {
+    let registry = Scripted::new([CUT_RESPONSE.to_owned(), answer("200 OK", &[], "{}")]);
     let manifest = registry.patient_client().fetch_manifest(&"v1".parse().unwrap()).await.unwrap();
     assert_eq!(manifest.bytes, "{}");
     let page = answer("200 OK", &[], r#"{"tags":["a"]}"#);
-    let registry = Scripted::new([CUT.to_owned(), page]);
+    let registry = Scripted::new([CUT_RESPONSE.to_owned(), page]);
     let tags: Vec<_> = registry.patient_client().tags().try_collect().await.unwrap();
     assert_eq!(tags.len(), 1);
 }
 
 #[tokio::test]
-async fn a_refusal_is_final() {
+async fn permanent_error_is_not_retried() {
     for status in ["400 Bad Request", "403 Forbidden", "404 Not Found", "501 Not Implemented"] {
         let registry = Scripted::new([answer(status, &[], "")]);
         let client = registry.patient_client();
@@ -537,17 +537,17 @@ async fn a_refusal_is_final() {
 }
 
 #[tokio::test]
-async fn a_manifest_whose_answer_was_lost_is_not_put_twice() {
+async fn manifest_with_lost_response_is_put_once() {
     let manifest = Manifest::new(media_type::OCI_MANIFEST, "{}");
-    let there = found(&manifest.digest);
-    let registry = Scripted::new([LOST.to_owned(), there]);
+    let stored = found(&manifest.digest);
+    let registry = Scripted::new([LOST_RESPONSE.to_owned(), stored]);
     registry.patient_client().put_manifest(&"v1".parse().unwrap(), &manifest).await.unwrap();
     let requests = registry.requests();
     assert!(requests[0].line.starts_with("PUT ") && requests[1].line.starts_with("HEAD "));
 }
 
 #[tokio::test]
-async fn a_manifest_that_did_not_arrive_is_put_again() {
+async fn manifest_that_was_not_stored_is_put_again() {
     let manifest = Manifest::new(media_type::OCI_MANIFEST, "{}");
     let registry = Scripted::new([
         answer("503 Service Unavailable", &[], ""),
@@ -561,11 +561,11 @@ async fn a_manifest_that_did_not_arrive_is_put_again() {
 }
 
 #[tokio::test]
-async fn immutable_tag_of_the_same_image_is_no_conflict() {
+async fn immutable_tag_of_same_image_is_no_conflict() {
     let manifest = Manifest::new(media_type::OCI_MANIFEST, "{}");
-    let there = found(&manifest.digest);
+    let stored = found(&manifest.digest);
     let immutable = refusal("400 Bad Request", "TAG_INVALID", "the repository is immutable");
-    let registry = Scripted::new([immutable.clone(), there]);
+    let registry = Scripted::new([immutable.clone(), stored]);
     registry.client().put_manifest(&"v1".parse().unwrap(), &manifest).await.unwrap();
 
     let registry = Scripted::new([immutable, found(&digest())]);
@@ -574,19 +574,19 @@ async fn immutable_tag_of_the_same_image_is_no_conflict() {
 }
 
 #[tokio::test]
-async fn a_connection_serves_one_request_after_another() {
+async fn connection_is_reused_for_next_request() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
     let url = format!("{host}/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo");
     let client = Client::new(url.parse().unwrap(), credentials_for(&host)).unwrap();
-    // Answers with content that the client has no use for.
-    let answers = ["200 OK", "202 Accepted", "404 Not Found", "201 Created"];
+    // Each response has content that the client ignores.
+    let statuses = ["200 OK", "202 Accepted", "404 Not Found", "201 Created"];
     let serving = async {
         let (mut connection, _) = listener.accept().await.unwrap();
         let mut seen = Vec::new();
-        for status in answers {
+        for status in statuses {
             while !seen.windows(4).any(|end| end == b"\r\n\r\n") {
                 assert_ne!(connection.read_buf(&mut seen).await.unwrap(), 0, "{status}");
             }
@@ -598,17 +598,17 @@ async fn a_connection_serves_one_request_after_another() {
         }
     };
     let digest = digest();
-    let asking = async {
+    let requests = async {
         assert!(client.blob_exists(&digest).await.unwrap());
         let upload = client.start_upload().await.unwrap();
         client.fetch_manifest(&"v1".parse().unwrap()).await.unwrap_err();
         client.finish_with_part(&upload, &digest, 0..0, pieces(&[])).await.unwrap();
     };
-    tokio::join!(serving, asking);
+    tokio::join!(serving, requests);
 }
 
 #[tokio::test]
-async fn manifests_reach_ecr_at_the_pace_that_it_allows() {
+async fn manifests_respect_the_rate_limit_of_ecr() {
     let registry = Scripted::new(vec![answer("201 Created", &[], ""); 12]);
     let host = "095412845506.dkr.ecr.us-east-1.amazonaws.com";
     let url = format!("{host}/{}", registry.url().path()).parse().unwrap();

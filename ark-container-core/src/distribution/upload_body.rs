@@ -1,4 +1,4 @@
-//! [`UploadBody`]: the content of an upload while it is sent, and [`UploadMonitor`], whether it still moves.
+//! [`UploadBody`]: the content of an upload; and [`UploadMonitor`]: detects a stalled upload.
 
 use std::io;
 use std::pin::Pin;
@@ -13,16 +13,16 @@ use tokio_util::bytes::Bytes;
 use super::client::RESPONSE_TIMEOUT;
 use crate::error::BoxError;
 
-/// The time that a registry may take to verify and store an upload.
+/// The maximum time in which a registry verifies and stores an upload.
 const STORE_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The state of an upload while it is sent and after.
+/// Observes an upload while it is sent.
 #[derive(Debug, Clone)]
 pub(super) struct UploadMonitor(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
-    /// The bytes that are yet to be sent; `None` if the size is unknown.
+    /// The number of bytes that are not sent yet; `None` if the size is unknown.
     remaining: Option<u64>,
     has_ended: bool,
     moved_at: Instant,
@@ -30,7 +30,7 @@ struct State {
 }
 
 impl UploadMonitor {
-    /// Returns the body of `size` bytes and its monitor. Content of another size is an error.
+    /// Returns a body of `size` bytes and its monitor. Content of another size is an error.
     pub(super) fn start<S>(pieces: S, size: u64) -> (UploadBody<S>, Self) {
         Self::start_with(pieces, Some(size))
     }
@@ -51,7 +51,7 @@ impl UploadMonitor {
         (UploadBody { pieces: Box::pin(pieces), sending: sending.clone(), failed: false }, sending)
     }
 
-    /// Returns when nothing has moved for too long.
+    /// Waits until the upload is stalled: no piece was sent within the timeout.
     pub(super) async fn stalled(&self) {
         loop {
             let deadline = self.with(|state| {
@@ -64,22 +64,22 @@ impl UploadMonitor {
         }
     }
 
-    /// Takes the error that ended the content.
+    /// Takes the error of reading the content.
     pub(super) fn failure(&self) -> Option<BoxError> {
         self.with(|state| state.failure.take())
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        // The state is whole after every change, so a panic elsewhere does not spoil it.
+        // The state is consistent after every change, so a panic in another thread is harmless.
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl State {
-    /// Counts bytes that are on their way.
-    fn take(&mut self, bytes: u64) -> io::Result<()> {
+    /// Counts sent bytes.
+    fn count(&mut self, bytes: u64) -> io::Result<()> {
         let Some(remaining) = self.remaining else { return Ok(()) };
-        let too_many = || io::Error::other("there is more of it than there should be");
+        let too_many = || io::Error::other("it is longer than expected");
         let remaining = remaining.checked_sub(bytes).ok_or_else(too_many)?;
         self.remaining = Some(remaining);
         self.has_ended = remaining == 0;
@@ -87,7 +87,7 @@ impl State {
     }
 }
 
-/// The content of an upload, in pieces.
+/// The body of an upload, in pieces.
 pub(super) struct UploadBody<S> {
     pieces: Pin<Box<S>>,
     sending: UploadMonitor,
@@ -109,7 +109,7 @@ where
         let next = self.sending.with(|state| {
             state.moved_at = Instant::now();
             let failure: BoxError = match read {
-                Some(Ok(piece)) => match state.take(piece.len() as u64) {
+                Some(Ok(piece)) => match state.count(piece.len() as u64) {
                     Ok(()) => return Some(Ok(piece)),
                     Err(error) => error.into(),
                 },
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn upload_stalls_only_when_no_bytes_move() {
+    async fn upload_stalls_only_without_sent_bytes() {
         let pieces = stream::iter(["x"; 3].map(|piece| Ok::<_, io::Error>(Bytes::from(piece))));
         let (mut content, sending) = UploadMonitor::start(pieces, 3);
         let started = Instant::now();
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_registry_has_time_to_store_what_it_received() {
+    async fn registry_has_time_to_store_upload() {
         let (content, sending) = UploadMonitor::start(
             stream::iter([Ok::<_, io::Error>(Bytes::from_static(b"content"))]),
             7,

@@ -1,12 +1,11 @@
-//! [`PushCache`]: digests of compressed layers, locations of blobs, and pending uploads, kept on disk for
-//! later pushes.
+//! [`PushCache`]: caches digests of compressed layers, locations of blobs, and pending uploads on disk.
 //!
-//! The descriptor of a compressed layer is a file of its own, named by a hash of the layer's diff ID and of
-//! the compression. The locations of blobs are a file for each organization of each registry. Only files
-//! that the user owns are read, and each contains a hash of itself, so that a changed file is ignored.
+//! Each descriptor of a compressed layer has a file, named by a hash of the diff ID of the layer and of the
+//! compression. The locations of blobs have one file per organization and registry. The cache reads only files of the
+//! user. Each file contains a hash of its content, so that a changed file is ignored.
 //!
-//! Nothing depends on the cache: a layer that is missing in it is compressed and sent again. A failure of
-//! the disk is therefore a warning in the log.
+//! The cache is optional: a layer without an entry is compressed and sent again. A failure of the disk is therefore
+//! only a warning in the log.
 
 use std::collections::HashSet;
 use std::io;
@@ -32,14 +31,14 @@ const LOCATION_LIMITS: Limits =
     Limits { prefix: "", max_bytes: 4 * 1024 * 1024, max_age: MAX_AGE, max_files: 64 };
 /// The blobs of an organization whose locations are kept, at most.
 const MAX_BLOBS: usize = 4096;
-/// The repositories that are kept for a blob, at most: a mount needs one that still has the blob.
+/// The maximum number of cached repositories per blob: a mount needs one that still has the blob.
 const MAX_REPOSITORIES_PER_BLOB: usize = 4;
 
-/// How long a push waits for another one that writes locations, before it gives up writing its own.
+/// The maximum time that a push waits for another push that writes locations.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A directory that pushes share.
+/// A cache directory that pushes share.
 #[derive(Debug, Clone)]
 pub(super) struct PushCache {
     layers: Folder,
@@ -47,7 +46,7 @@ pub(super) struct PushCache {
     uploads: PendingUploads,
 }
 
-/// The repositories of an organization that have its blobs. The blob that was pushed last comes last.
+/// The repositories of an organization that have its blobs. The latest pushed blob is the last.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct BlobLocations(Vec<BlobLocation>);
 
@@ -57,7 +56,7 @@ struct BlobLocation {
     repositories: Vec<RepositoryPath>,
 }
 
-/// The content of a file. The key stands in it, so that the copy of another file is not taken for it.
+/// The content of a file, with its key, so that a copy of another file is invalid.
 #[derive(Serialize, Deserialize)]
 struct Entry<T> {
     key: String,
@@ -73,12 +72,12 @@ impl PushCache {
         }
     }
 
-    /// The uploads that were interrupted.
+    /// Returns the interrupted uploads.
     pub(super) fn uploads(&self) -> &PendingUploads {
         &self.uploads
     }
 
-    /// Returns the compressed form of each of these layers, as far as it is known.
+    /// Returns the descriptor of each of these layers after compression; `None` if it is not cached.
     pub(super) async fn compressed_layers(
         &self,
         compression: Compression,
@@ -92,7 +91,7 @@ impl PushCache {
         reading.await.unwrap_or_else(|_| vec![None; count])
     }
 
-    /// Adds the compressed form of a layer.
+    /// Adds the descriptor of a layer after compression.
     pub(super) async fn add_compressed_layer(
         &self,
         compression: Compression,
@@ -101,8 +100,9 @@ impl PushCache {
     ) {
         let (folder, key) = (self.layers.clone(), layer_key(compression, diff_id));
         let compressed = compressed.clone();
-        let writing = spawn_blocking(move || report(&folder, write(&folder, &key, compressed)));
-        // It panics if at all, and then says so itself.
+        let writing =
+            spawn_blocking(move || warn_on_error(&folder, write(&folder, &key, compressed)));
+        // The only error is a panic, which prints its own message.
         let _ = writing.await;
     }
 
@@ -117,7 +117,7 @@ impl PushCache {
         reading.await.ok().flatten().unwrap_or_default()
     }
 
-    /// Adds that the repository at `path` has these blobs, and removes old entries.
+    /// Adds the repository at `path` to the locations of these blobs, and removes old entries.
     pub(super) async fn add_locations(
         &self,
         registry: &RegistryHost,
@@ -127,19 +127,19 @@ impl PushCache {
         let (cache, key, path) = (self.clone(), locations_key(registry, path), path.clone());
         let writing = spawn_blocking(move || {
             let folder = &cache.locations;
-            report(folder, add_locations(folder, &key, &path, blobs));
+            warn_on_error(folder, add_locations(folder, &key, &path, blobs));
             for folder in [&cache.layers, folder] {
-                report(folder, folder.sweep());
+                warn_on_error(folder, folder.sweep());
             }
         });
-        // It panics if at all, and then says so itself.
+        // The only error is a panic, which prints its own message.
         let _ = writing.await;
     }
 }
 
 impl BlobLocations {
-    /// The repositories beside `own` that have a blob, the likeliest first.
-    pub(super) fn beside<'a>(
+    /// Returns the repositories other than `own` that have a blob, the latest first.
+    pub(super) fn other_repositories<'a>(
         &'a self,
         own: &'a RepositoryPath,
         blob: &Digest,
@@ -149,20 +149,20 @@ impl BlobLocations {
         repositories.filter(move |repository| *repository != own)
     }
 
-    /// Whether all these blobs are known to be there.
+    /// Returns whether the repository at `path` is a cached location of all these blobs.
     pub(super) fn have_all<'a>(
         &self,
         path: &RepositoryPath,
         mut blobs: impl Iterator<Item = &'a Digest>,
     ) -> bool {
-        let here = self.0.iter().filter(|location| location.repositories.contains(path));
-        let here: HashSet<&Digest> = here.map(|location| &location.blob).collect();
-        blobs.all(|blob| here.contains(blob))
+        let cached = self.0.iter().filter(|location| location.repositories.contains(path));
+        let cached: HashSet<&Digest> = cached.map(|location| &location.blob).collect();
+        blobs.all(|blob| cached.contains(blob))
     }
 
     fn add(&mut self, path: &RepositoryPath, blob: Digest) {
-        let known = self.0.iter().position(|location| location.blob == blob);
-        let mut location = match known {
+        let index = self.0.iter().position(|location| location.blob == blob);
+        let mut location = match index {
             Some(index) => self.0.remove(index),
             None => BlobLocation { blob, repositories: Vec::new() },
         };
@@ -210,22 +210,22 @@ fn read<T: DeserializeOwned>(folder: &Folder, key: &str) -> Option<T> {
     let content = match folder.read(&stem(key)) {
         Ok(content) => content?,
         Err(error) => {
-            report(folder, Err(error));
+            warn_on_error(folder, Err(error));
             return None;
         }
     };
     let entry = parse(&content).filter(|entry: &Entry<T>| entry.key == key);
     if entry.is_none() {
         let file = folder.file(&stem(key));
-        tracing::info!(file = %file.display(), "an invalid entry of the push cache is ignored");
+        tracing::info!(file = %file.display(), "ignoring an invalid entry of the push cache");
     }
     entry.map(|entry| entry.value)
 }
 
 fn parse<T: DeserializeOwned>(content: &[u8]) -> Option<Entry<T>> {
     let newline = content.iter().position(|byte| *byte == b'\n')?;
-    let (seal, json) = (&content[..newline], &content[newline + 1..]);
-    (seal == hash(json).hex().as_bytes()).then(|| serde_json::from_slice(json).ok())?
+    let (checksum, json) = (&content[..newline], &content[newline + 1..]);
+    (checksum == hash(json).hex().as_bytes()).then(|| serde_json::from_slice(json).ok())?
 }
 
 fn write<T: Serialize>(folder: &Folder, key: &str, value: T) -> io::Result<()> {
@@ -243,9 +243,9 @@ fn hash(content: &[u8]) -> Digest {
     Digester::digest(Algorithm::Sha256, content)
 }
 
-fn report(folder: &Folder, result: io::Result<()>) {
+fn warn_on_error(folder: &Folder, result: io::Result<()>) {
     if let Err(error) = result {
-        // Its folders share one parent, and a warning about one of them is enough.
+        // The warning names the parent of all folders of the cache, so that repeated warnings are identical.
         let folder = folder.path().parent().unwrap_or(folder.path()).display();
         tracing::warn!("the push cache in {folder} cannot be used: {error}");
     }

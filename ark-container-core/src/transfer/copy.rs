@@ -21,8 +21,8 @@ use crate::error::{Error, Result};
 use crate::model::{Access, ImageReference, Reference, RepositoryPath, Scope, Tag};
 use crate::observability::Run;
 
-/// A copy of one image to a repository, from another one of the same registry or from any other registry. Awaiting
-/// it runs it.
+/// A copy of one image to a repository, from another repository of the same registry or from any other registry. The
+/// copy runs when it is awaited.
 ///
 /// ```no_run
 /// use std::sync::Arc;
@@ -40,18 +40,19 @@ use crate::observability::Run;
 /// ```
 ///
 /// # Behavior
-/// - Within an organization the registry is asked to mount each blob. A blob that it does not mount goes
-///   through this machine in pieces, and touches no disk.
+/// - Within an organization, the registry mounts each blob if it can. All other blobs are streamed through this
+///   machine, without using the disk.
 /// - The order is that of a push: blobs, manifests by digest, and the tag last.
-/// - Manifests are copied byte by byte, so the image keeps its digest.
-/// - What refers to the image or to a part of it, such as a signature, goes along, if it may be listed.
+/// - Manifests are copied unchanged, so the image keeps its digest.
+/// - Referrers of the image and of its manifests, such as signatures, are copied too, if the login may list them.
 ///
 /// # Errors
-/// [`Error::NotFound`] if a repository or the image does not exist; [`Error::InvalidInput`] if the image is
-/// not for the platform; [`Error::Conflict`] if the tag stands for another image and may not be moved;
-/// [`Error::Failed`] if the registry has something else than the image's digests say; and those of
-/// [`Client`] and of the backend's [`credentials`](RegistryBackend::credentials), which are requested to
-/// pull from the one and to push to the other repository.
+/// - [`Error::NotFound`] if a repository or the image does not exist.
+/// - [`Error::InvalidInput`] if the image does not have the platform.
+/// - [`Error::Conflict`] if the tag is immutable and refers to another image.
+/// - [`Error::Failed`] if the content in the registry does not have the digests of the image.
+/// - The errors of [`Client`], and of [`credentials`](RegistryBackend::credentials) for pulling from the source and
+///   pushing to the target.
 #[derive(Clone)]
 #[must_use = "a copy runs when it is awaited"]
 pub struct Copy {
@@ -70,8 +71,8 @@ connection_options!(Copy);
 transfer_options!(Copy);
 
 impl Copy {
-    /// A copy of the image that `reference` names in the repository `from` to the repository `to`, with
-    /// all its platforms, and by digest only.
+    /// Creates a copy of the image `reference` in the repository `from` to the repository `to`: with all its platforms,
+    /// and without a tag.
     pub fn new(
         backend: Arc<dyn RegistryBackend>,
         from: &RepositoryPath,
@@ -81,10 +82,10 @@ impl Copy {
         Self::of(backend, RegistryImage::Repository(from.clone(), reference), to)
     }
 
-    /// A copy of an image of any registry to the repository `to`, with all its platforms, and by digest only.
+    /// Creates a copy of an image in any registry to the repository `to`: with all its platforms, and without a tag.
     ///
-    /// The other registry is read with the credentials that docker or podman has for it, see
-    /// [`ForeignCredentials::find`](crate::credentials::ForeignCredentials::find), or without.
+    /// The credentials for the other registry are those of docker or podman, if there are any: see
+    /// [`ForeignCredentials::find`](crate::credentials::ForeignCredentials::find).
     pub fn from_registry(
         backend: Arc<dyn RegistryBackend>,
         from: ImageReference,
@@ -111,18 +112,19 @@ impl Copy {
         }
     }
 
-    /// Sets whether another registry is read by plain HTTP. By default only registries on this machine are.
+    /// Sets whether another registry is read by plain HTTP. The default is plain HTTP for registries on this machine
+    /// only.
     pub fn with_plain_http(self, plain_http: bool) -> Self {
         Self { plain_http, ..self }
     }
 
-    /// Puts a tag on the image in the end.
+    /// Sets the tag of the image, which is put last.
     pub fn with_tag(self, tag: Tag) -> Self {
         Self { tag: Some(tag), ..self }
     }
 
-    /// Sets how far the logins reach. By default each is for its repository alone, or for the organization
-    /// that owns both, so that blobs can be mounted.
+    /// Sets the scope of the logins. By default, each login is for one repository. If both repositories are in one
+    /// organization, the login is for the organization, so that blobs can be mounted.
     pub fn with_login_scope(self, login_scope: LoginScope) -> Self {
         Self { login_scope, ..self }
     }
@@ -170,10 +172,10 @@ impl Copy {
         Ok(copied)
     }
 
-    /// A client of the repository that is copied to, and the scope of its credentials.
+    /// Returns a client of the target repository, and the scope of its credentials.
     ///
-    /// Mounting takes credentials for both repositories, and the narrowest that there are for two are
-    /// those for their organization.
+    /// Mounting requires credentials for both repositories. The narrowest scope with two repositories is their
+    /// organization.
     async fn open_target(&self) -> Result<(Client, Scope)> {
         if let RegistryImage::Repository(from, _) = &self.from
             && self.to.organization() == from.organization()
@@ -183,7 +185,7 @@ impl Copy {
             match self.connection.client(&self.to, &both).await {
                 Ok(client) => return Ok((client, both)),
                 Err(error @ (Error::PermissionDenied { .. } | Error::InvalidInput { .. })) => {
-                    tracing::debug!(%error, "nothing can be mounted");
+                    tracing::debug!(%error, "no blob can be mounted without a login for the organization");
                 }
                 Err(error) => return Err(error),
             }

@@ -1,4 +1,4 @@
-//! Decompression of archives and layers, by the format that their first bytes show.
+//! Decompresses archives and layers. Detects the format from the first bytes.
 
 use std::io::{self, Read};
 
@@ -7,8 +7,8 @@ use flate2::read::MultiGzDecoder;
 use liblzma::read::XzDecoder;
 use liblzma::stream::{CONCATENATED, Stream};
 
-/// Logarithm of the largest window of zstd, and of the memory that xz may take, in bytes: 128 MiB. zstd
-/// accepts no more by default, and `xz -9` needs 65 MiB.
+/// The logarithm of the maximum window of zstd, and of the maximum memory of xz, in bytes: 128 MiB, the default
+/// maximum of zstd. `xz -9` needs 65 MiB.
 const MAX_WINDOW_LOG: u32 = 27;
 
 /// The compression of a stream.
@@ -22,9 +22,9 @@ pub(super) enum CompressionFormat {
 
 impl CompressionFormat {
     /// The length of the longest signature.
-    pub(super) const SIGNATURE_LEN: usize = 10;
+    pub(super) const MAX_SIGNATURE_BYTES: usize = 10;
 
-    /// Returns the format of a stream with this start; `None` if it is not compressed.
+    /// Returns the format of a stream with this start; `None` if the stream is not compressed.
     ///
     /// Sources: <https://en.wikipedia.org/wiki/List_of_file_signatures>,
     /// <https://en.wikipedia.org/wiki/Bzip2#File_format>,
@@ -34,7 +34,7 @@ impl CompressionFormat {
             [0x1f, 0x8b, ..] => Some(Self::Gzip),
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Self::Zstd),
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(Self::Xz),
-            // The first block, or the end of a stream without any. Text may start with "BZh" as well.
+            // With the magic number of a block or of the end, since text can also start with "BZh".
             [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..]
             | [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, 0x45, 0x38, 0x50, 0x90, ..] => {
                 Some(Self::Bzip2)
@@ -43,9 +43,9 @@ impl CompressionFormat {
         }
     }
 
-    /// Returns a reader of the decompressed content, of all streams or frames that follow each other.
+    /// Returns a reader of the decompressed content of all concatenated streams or frames.
     ///
-    /// A stream that is cut, and bytes after it that are none, are an error of the reader.
+    /// The reader fails for a truncated stream, and for trailing bytes.
     pub(super) fn decoder<'a>(
         self,
         compressed: impl Read + Send + 'a,
@@ -66,17 +66,17 @@ impl CompressionFormat {
     }
 }
 
-/// Returns a reader of the decompressed content of a stream, or of the stream if it is not compressed.
+/// Returns a reader of the decompressed content of a stream, or of the stream itself if it is not compressed.
 pub(super) fn decompress<'a>(
     mut stream: impl Read + Send + 'a,
 ) -> io::Result<Box<dyn Read + Send + 'a>> {
     let mut start = Vec::new();
-    stream.by_ref().take(CompressionFormat::SIGNATURE_LEN as u64).read_to_end(&mut start)?;
+    stream.by_ref().take(CompressionFormat::MAX_SIGNATURE_BYTES as u64).read_to_end(&mut start)?;
     let format = CompressionFormat::detect(&start);
-    let whole = io::Cursor::new(start).chain(stream);
+    let stream = io::Cursor::new(start).chain(stream);
     match format {
-        Some(format) => format.decoder(whole),
-        None => Ok(Box::new(whole)),
+        Some(format) => format.decoder(stream),
+        None => Ok(Box::new(stream)),
     }
 }
 
@@ -108,11 +108,11 @@ mod tests {
         zstd::encode_all(content, 1).unwrap()
     }
 
-    /// Frames as pzstd writes them: a skippable one with the size of the next before each.
+    /// Compresses as pzstd does: before each frame, a skippable frame contains the size of the frame.
     fn pzstd(content: &[u8]) -> Vec<u8> {
         let mut frames = Vec::new();
-        for part in content.chunks(content.len().div_ceil(2).max(1)) {
-            let frame = zstd(part);
+        for half in content.chunks(content.len().div_ceil(2).max(1)) {
+            let frame = zstd(half);
             frames.extend_from_slice(b"\x50\x2a\x4d\x18\x04\0\0\0");
             frames.extend_from_slice(&u32::try_from(frame.len()).unwrap().to_le_bytes());
             frames.extend_from_slice(&frame);
@@ -136,13 +136,13 @@ mod tests {
     }
 
     #[test]
-    fn every_format_is_detected_and_decompressed() {
+    fn compression_is_detected_and_decompressed() {
         let content: Vec<u8> = (0..50_000_u32).flat_map(u32::to_le_bytes).collect();
         for (format, encode) in FORMATS {
             let stream = encode(&content);
             assert_eq!(CompressionFormat::detect(&stream), Some(format));
             assert!(decompressed(&stream).unwrap() == content, "{format:?}");
-            // Streams that follow each other are one.
+            // Concatenated streams are one stream.
             let twice = [stream.clone(), stream].concat();
             assert!(decompressed(&twice).unwrap() == content.repeat(2), "{format:?}");
         }
@@ -150,11 +150,13 @@ mod tests {
     }
 
     #[test]
-    fn cut_stream_and_trailing_bytes_are_errors() {
+    fn truncated_stream_and_trailing_bytes_are_errors() {
         let content: Vec<u8> = (0..50_000_u32).flat_map(u32::to_le_bytes).collect();
         for (format, encode) in FORMATS {
             let stream = encode(&content);
-            for length in [stream.len() - 1, stream.len() / 2, CompressionFormat::SIGNATURE_LEN] {
+            for length in
+                [stream.len() - 1, stream.len() / 2, CompressionFormat::MAX_SIGNATURE_BYTES]
+            {
                 assert!(decompressed(&stream[..length]).is_err(), "{format:?} {length}");
             }
             let trailing = [&stream[..], b"trailing bytes"].concat();
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn xz_that_needs_too_much_memory_is_refused() {
+    fn xz_that_needs_too_much_memory_is_rejected() {
         let mut options = liblzma::stream::LzmaOptions::new_preset(9).unwrap();
         let mut filters = liblzma::stream::Filters::new();
         filters.lzma2(options.dict_size(256 << 20));

@@ -1,4 +1,4 @@
-//! [`Image`]: the manifests of an image and the blobs that they name; and [`Source`], where these are read from.
+//! [`Image`]: the manifests of an image and the blobs that they name; and [`Source`]: reads manifests and blobs.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,9 +14,9 @@ use crate::distribution::{Client, Manifest, ManifestBounds};
 use crate::error::{Error, ResourceKind, Result};
 use crate::model::{Descriptor, Digest, Tag, media_type};
 
-/// The number of manifests that are read at once.
+/// The maximum number of manifests that are read concurrently.
 const CONCURRENT_READS: usize = 8;
-/// The maximum size of a configuration that is read.
+/// The maximum size of a configuration.
 pub(crate) const MAX_CONFIG_BYTES: usize = 8 * 1024 * 1024;
 
 /// A source of the manifests and blobs of images: a repository, a layout or an archive.
@@ -28,22 +28,23 @@ pub(crate) trait Source: Send + Sync {
     /// Reads a manifest or index, whose digest and size are verified.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if the source does not have it.
+    /// [`Error::NotFound`] if the source does not have the manifest.
     async fn manifest(&self, descriptor: &Descriptor) -> Result<Manifest>;
 
     /// Reads the content of a configuration, whose digest is verified.
     async fn config(&self, config: &Descriptor) -> Result<Vec<u8>>;
 
-    /// Returns whether the source has this manifest or blob. A registry is not asked: it has what it names.
+    /// Returns whether the source has this manifest or blob. A registry is asked only for a non-distributable layer,
+    /// since it verifies all other content of a manifest.
     async fn has(&self, content: &Descriptor) -> Result<bool>;
 
-    /// Returns a blob, which is read when it is transferred.
+    /// Returns a blob, whose content is read during the transfer.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if the source is on this machine and does not have it.
+    /// [`Error::NotFound`] if the source is on this machine and does not have the blob.
     async fn blob(&self, descriptor: &Descriptor) -> Result<Blob>;
 
-    /// Returns whether it is normal that the source lacks platforms of an image: docker pulls one of them.
+    /// Returns whether the source normally lacks platforms of an image. Docker pulls only one of them.
     fn may_lack_platforms(&self) -> bool {
         false
     }
@@ -51,14 +52,13 @@ pub(crate) trait Source: Send + Sync {
     /// Lists the manifests that refer to `subject`.
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>>;
 
-    /// Reads the manifest at a tag, if there is one.
+    /// Reads the manifest at a tag; `None` if the tag does not exist.
     async fn tagged(&self, tag: &Tag) -> Result<Option<Manifest>>;
 }
 
-/// An image whose manifests were read and are consistent.
+/// An image with consistent manifests.
 ///
-/// Its manifests are in memory. Its blobs are still at the source: they are verified while they are
-/// transferred.
+/// The manifests are in memory. The blobs are at the source, and are verified during the transfer.
 #[derive(Debug, Clone)]
 pub struct Image {
     root: Manifest,
@@ -72,13 +72,14 @@ impl Image {
     /// Opens the image that `source` names, for the chosen platforms, with its referrers.
     ///
     /// An archive in a file is read in place. Standard input, images of docker and podman, and the content of
-    /// compressed archives are kept in an unnamed temporary file for as long as the image exists.
+    /// compressed archives are stored in an unnamed temporary file, which is deleted when the image is dropped.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no such file, or docker or podman has no such image;
-    /// [`Error::InvalidInput`] if the source has several images or platforms and none, or another one, is
-    /// named; [`Error::Failed`] if it is damaged or of another format, if docker or podman is missing or
-    /// fails, or if there is no room to keep it.
+    /// - [`Error::NotFound`] if the file does not exist, or docker or podman does not have the image.
+    /// - [`Error::InvalidInput`] if the source does not have the selected image or platform, or has several and none is
+    ///   selected.
+    /// - [`Error::Failed`] if the source is damaged or has another format, if docker or podman is not installed or
+    ///   fails, or if the disk of the temporary file is full.
     pub async fn open(source: &ImageSource, platforms: &PlatformChoice) -> Result<Self> {
         let (source, root) = source::open(source, platforms).await?;
         let reading =
@@ -99,8 +100,7 @@ impl Image {
         Ok(Self { root, children, referrers: Vec::new(), signatures: Vec::new(), blobs })
     }
 
-    /// Adds what refers to the image: referrers of its manifests, the referrers of those, and signatures
-    /// under tags.
+    /// Adds the referrers of all manifests, the referrers of those referrers, and the signatures at tags.
     pub(crate) async fn with_referrers(mut self, source: &dyn Source) -> Result<Self> {
         let own = self.children.iter().chain([&self.root]);
         let mut level: Vec<Digest> = own.clone().map(|manifest| manifest.digest.clone()).collect();
@@ -147,7 +147,7 @@ impl Image {
         &self.root
     }
 
-    /// Returns the manifests and indexes below the root, each after those that it names.
+    /// Returns the manifests and indexes below the root, each after the manifests that it names.
     pub fn children(&self) -> &[Manifest] {
         &self.children
     }
@@ -157,12 +157,12 @@ impl Image {
         &self.referrers
     }
 
-    /// Returns the signatures, attestations and material lists that are found by their tags.
+    /// Returns the signatures, attestations and SBOMs, with their tags.
     pub(crate) fn signatures(&self) -> &[(Tag, Manifest)] {
         &self.signatures
     }
 
-    /// Returns all manifests, each after those that it names. The root is the last.
+    /// Returns all manifests, each after the manifests that it names. The root is the last.
     pub(super) fn manifests(&self) -> impl Iterator<Item = &Manifest> {
         let tagged = self.signatures.iter().map(|(_, manifest)| manifest);
         self.children.iter().chain(&self.referrers).chain(tagged).chain([&self.root])
@@ -173,8 +173,9 @@ impl Image {
         &self.blobs
     }
 
-    /// Returns the image after the compression of its uncompressed layers, given what each became by its
-    /// diff ID; `None` if one is missing.
+    /// Returns the image after the compression of its layers; `None` if `compressed` lacks a layer.
+    ///
+    /// `compressed` maps the diff IDs of the layers to their descriptors after compression.
     ///
     /// # Errors
     /// [`Error::Failed`] if a manifest cannot be written.
@@ -189,11 +190,11 @@ impl Image {
         if !uncompressed.all(|blob| compressed.contains_key(blob.digest())) {
             return Ok(None);
         }
-        let mut became: HashMap<Digest, Descriptor> = HashMap::new();
+        let mut replaced: HashMap<Digest, Descriptor> = HashMap::new();
         let mut rewrite = |manifest: &Manifest| {
-            let written = rewritten(manifest, compressed, &became)?;
+            let written = rewritten(manifest, compressed, &replaced)?;
             if written.digest != manifest.digest {
-                became.insert(manifest.digest.clone(), written.descriptor());
+                replaced.insert(manifest.digest.clone(), written.descriptor());
             }
             Ok::<_, Error>(written)
         };
@@ -203,7 +204,7 @@ impl Image {
     }
 }
 
-/// Returns the error of a source that exists, but lacks a file that its manifests name.
+/// Returns the error of a source that lacks a file which its manifests name.
 pub(super) fn incomplete(source: &dyn Source, error: Error) -> Error {
     match error {
         Error::NotFound { kind: ResourceKind::File, name: missing, .. } => {
@@ -214,20 +215,20 @@ pub(super) fn incomplete(source: &dyn Source, error: Error) -> Error {
     }
 }
 
-/// Lists the manifests that refer to `subject`, each with it.
+/// Lists the referrers of `subject`, each with `subject`.
 async fn referrers(source: &dyn Source, subject: &Digest) -> Result<Vec<(Digest, Descriptor)>> {
     let listed = source.referrers(subject).await?;
     Ok(listed.into_iter().map(|referrer| (subject.clone(), referrer)).collect())
 }
 
-/// Reads a manifest that is listed as a referrer of `subject`, unless it is none.
+/// Reads a manifest that is listed as a referrer of `subject`; `None` if it has another subject or does not exist.
 async fn read_referrer(
     source: &dyn Source,
     subject: &Digest,
     referrer: &Descriptor,
 ) -> Result<Option<Manifest>> {
     let manifest = match source.manifest(referrer).await {
-        // The list that clients keep under a tag may name a manifest that was deleted.
+        // The index at the referrers tag may name a deleted manifest.
         Err(Error::NotFound { .. }) => return Ok(None),
         manifest => manifest?,
     };
@@ -235,7 +236,7 @@ async fn read_referrer(
     Ok(is_referrer.then_some(manifest))
 }
 
-/// Reads manifests of one source, each once.
+/// Reads manifests of one source, without duplicates.
 struct Reader<'a> {
     source: &'a dyn Source,
     seen: HashSet<Digest>,
@@ -248,7 +249,7 @@ impl<'a> Reader<'a> {
         Self { source, seen: HashSet::new(), bounds: ManifestBounds::default(), blobs: Vec::new() }
     }
 
-    /// Reads the manifests below `root`, and returns them, each after those that it names.
+    /// Reads the manifests below `root`, and returns them, each after the manifests that it names.
     async fn children(&mut self, root: &Manifest) -> Result<Vec<Manifest>> {
         self.seen.insert(root.digest.clone());
         let mut found: HashMap<Digest, (Manifest, Vec<Digest>)> = HashMap::new();
@@ -256,7 +257,7 @@ impl<'a> Reader<'a> {
         for depth in 0.. {
             let mut wanted = Vec::new();
             for manifest in &level {
-                let below = self.note_content(manifest, &mut wanted)?;
+                let below = self.add_content(manifest, &mut wanted)?;
                 found.insert(manifest.digest.clone(), (manifest.clone(), below));
             }
             if wanted.is_empty() {
@@ -276,9 +277,9 @@ impl<'a> Reader<'a> {
         Ok(ordered)
     }
 
-    /// Notes the blobs that a manifest names, adds the manifests that it names to `wanted` unless they were
-    /// read before, and returns the digests of all of these.
-    fn note_content(
+    /// Adds the blobs of a manifest to `blobs` and its manifests to `wanted`, without duplicates. Returns the digests
+    /// of all manifests that the manifest names.
+    fn add_content(
         &mut self,
         manifest: &Manifest,
         wanted: &mut Vec<Descriptor>,
@@ -293,17 +294,17 @@ impl<'a> Reader<'a> {
         Ok(content.manifests().map(|child| child.digest.clone()).collect())
     }
 
-    /// Counts a manifest against the bounds before it is read: the source verifies its size.
+    /// Counts a manifest before it is read, since the source verifies its size.
     fn count(&mut self, manifest: &Descriptor, depth: usize) -> Result<()> {
         let counted = self.bounds.add(manifest.size, depth);
         counted.map_err(|problem| Error::failed(format!("{}: {problem}", self.source.name())))
     }
 
-    /// Returns the blobs that were noted, the largest first.
+    /// Returns the blobs of all manifests that were read.
     async fn blobs(&mut self) -> Result<Vec<Blob>> {
         let mut blobs = Vec::new();
         for descriptor in std::mem::take(&mut self.blobs) {
-            // A layer that may not be distributed stays where its author provides it.
+            // The source may lack a non-distributable layer, which is then not transferred.
             if descriptor.may_be_missing() && !self.source.has(&descriptor).await? {
                 continue;
             }
@@ -313,7 +314,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Moves a manifest to `ordered`, after those that it names.
+/// Moves a manifest to `ordered`, after the manifests that it names.
 fn take_after_children(
     digest: &Digest,
     found: &mut HashMap<Digest, (Manifest, Vec<Digest>)>,
@@ -343,7 +344,7 @@ struct Rewritten {
     others: Map<String, Value>,
 }
 
-/// Returns a manifest in which `layers` and `manifests` are replaced by what they became.
+/// Returns a manifest with the new descriptors of `layers` and `manifests`.
 fn rewritten(
     manifest: &Manifest,
     layers: &HashMap<&Digest, &Descriptor>,
@@ -367,15 +368,15 @@ fn rewritten(
         is_changed = true;
     }
     for child in content.manifests.iter_mut().flatten() {
-        if let Some(became) = manifests.get(&child.digest) {
-            (child.digest, child.size) = (became.digest.clone(), became.size);
+        if let Some(replaced) = manifests.get(&child.digest) {
+            (child.digest, child.size) = (replaced.digest.clone(), replaced.size);
             is_changed = true;
         }
         // An attestation names its image in an annotation.
         for value in child.annotations.values_mut() {
             let named = value.parse::<Digest>().ok();
-            if let Some(became) = named.and_then(|digest| manifests.get(&digest)) {
-                *value = became.digest.to_string();
+            if let Some(replaced) = named.and_then(|digest| manifests.get(&digest)) {
+                *value = replaced.digest.to_string();
                 is_changed = true;
             }
         }
@@ -384,6 +385,6 @@ fn rewritten(
         return Ok(manifest.clone());
     }
     let bytes = serde_json::to_vec(&content)
-        .map_err(|error| Error::failed("writing a manifest").with_source(error))?;
+        .map_err(|error| Error::failed("cannot write a manifest").with_source(error))?;
     Ok(Manifest::new(&manifest.media_type, bytes))
 }

@@ -1,4 +1,4 @@
-//! [`ResolvedImage`] and [`Inspected`]: what an image is, by its manifests, configurations and referrers.
+//! [`ResolvedImage`] and [`Inspected`]: describe an image by its manifests, configurations and referrers.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,24 +13,24 @@ use crate::distribution::{Client, Manifest};
 use crate::error::{Error, Result};
 use crate::model::{Descriptor, Digest, ImageManifest, ManifestContent, Platform, Tag};
 
-/// The number of configurations and lists of referrers that are read at once.
+/// The maximum number of configurations or lists of referrers that are read concurrently.
 const CONCURRENT_READS: usize = 4;
-/// The maximum size of all configurations of an image together, since they are kept in memory.
+/// The maximum total size of the configurations of an image, which are held in memory.
 const MAX_CONFIGS_BYTES: usize = 32 * 1024 * 1024;
 
 /// The image at a tag or digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ResolvedImage {
-    /// The image by digest, `<repository URL>@<digest>`: what one pins. It is no
-    /// [`ImageUrl`](crate::model::ImageUrl) since the repository may belong to no organization.
+    /// The image by digest, `<repository URL>@<digest>`, which pins the image. The type is not
+    /// [`ImageUrl`](crate::model::ImageUrl), since the repository may belong to no organization.
     pub url: String,
     digest: Digest,
     /// The media type of the manifest or index.
     pub media_type: String,
-    /// The bytes of manifests, configurations and layers as they are stored, each once.
+    /// The total size of the stored manifests, configurations and layers, without duplicates, in bytes.
     pub size: u64,
-    /// The platforms that it runs on: several for an index, none where nothing says. JSON has their names.
+    /// The platforms: several for an index, none if they are unknown. JSON has their names.
     #[serde(serialize_with = "as_names")]
     pub platforms: Vec<Platform>,
 }
@@ -40,12 +40,12 @@ fn as_names<S: Serializer>(platforms: &[Platform], serializer: S) -> Result<S::O
 }
 
 impl ResolvedImage {
-    /// The digest of the image's manifest or index.
+    /// Returns the digest of the manifest or index of the image.
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
 
-    /// Resolves the image at `root`, or the one for `platform` in it, by its manifests.
+    /// Resolves the image at `root`, or its image for `platform`.
     pub(crate) async fn read(
         source: &dyn Source,
         root: Manifest,
@@ -79,20 +79,20 @@ async fn read_image(
     Image::read(source, root, &choice).await
 }
 
-/// All that the manifests, configurations and referrers of an image tell. No layer is read.
+/// The description of an image from its manifests, configurations and referrers. No layer is read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Inspected {
-    /// The image as a whole. Its fields are those of the whole in JSON too.
+    /// The whole image. JSON has its fields at the top level.
     #[serde(flatten)]
     pub image: ResolvedImage,
     /// Annotations of the manifest or index.
     pub annotations: BTreeMap<String, String>,
-    /// The image manifests: of an index each that it names at any depth, else the image's own.
+    /// The image manifests: all in an index at any depth, or the only one.
     pub manifests: Vec<InspectedManifest>,
-    /// Manifests that refer to the image or to one of its manifests, such as signatures.
+    /// The referrers of the image and of its manifests, such as signatures.
     pub referrers: Vec<InspectedReferrer>,
-    /// The text of each manifest, index and configuration, if documents were requested. JSON has them parsed.
+    /// The text of each manifest, index and configuration, if requested. JSON has parsed values instead of text.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", serialize_with = "as_json")]
     pub documents: BTreeMap<Digest, String>,
 }
@@ -105,24 +105,24 @@ pub struct InspectedManifest {
     pub digest: Digest,
     /// The media type of the manifest.
     pub media_type: String,
-    /// The bytes of the manifest, its configuration and its layers as they are stored.
+    /// The total size of the stored manifest, configuration and layers, in bytes.
     pub size: u64,
     /// The platform, from the index or the configuration. JSON has its name.
     #[serde(serialize_with = "as_name")]
     pub platform: Option<Platform>,
-    /// The artifact type, or else the media type of the configuration.
+    /// The artifact type, or the media type of the configuration if there is no artifact type.
     pub artifact_type: String,
-    /// When the image was built, as its configuration says it.
+    /// The creation time in the configuration.
     pub created: Option<String>,
-    /// What a container of the image runs; `None` for an artifact, which runs nothing.
+    /// The configuration; `None` for an artifact, which has no image configuration.
     pub config: Option<InspectedConfig>,
-    /// The layers from the lowest up.
+    /// The layers, from the lowest to the highest.
     pub layers: Vec<InspectedLayer>,
     /// Annotations of the manifest.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// What a container of an image runs.
+/// The configuration of a container that runs the image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct InspectedConfig {
@@ -130,7 +130,7 @@ pub struct InspectedConfig {
     pub digest: Digest,
     /// The program and its first arguments.
     pub entrypoint: Vec<String>,
-    /// The arguments, or the program where there is no entrypoint.
+    /// The arguments, or the program and its arguments if there is no entrypoint.
     pub cmd: Vec<String>,
     /// Environment variables, as `NAME=VALUE`.
     pub env: Vec<String>,
@@ -138,7 +138,7 @@ pub struct InspectedConfig {
     pub labels: BTreeMap<String, String>,
     /// The working directory.
     pub working_dir: Option<String>,
-    /// The user, and the group behind a colon.
+    /// The user, optionally with a group: `USER:GROUP`.
     pub user: Option<String>,
 }
 
@@ -146,29 +146,29 @@ pub struct InspectedConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct InspectedLayer {
-    /// The digest of the layer as it is stored.
+    /// The digest of the stored layer.
     pub digest: Digest,
-    /// The bytes of the layer as it is stored.
+    /// The size of the stored layer, in bytes.
     pub size: u64,
     /// The media type.
     pub media_type: String,
 }
 
-/// A manifest that refers to another, its subject.
+/// A manifest that refers to another manifest, its subject.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct InspectedReferrer {
     /// The digest of the referrer.
     pub digest: Digest,
-    /// The media type of its manifest.
+    /// The media type of the manifest.
     pub media_type: String,
-    /// The type of the artifact, if the registry tells it.
+    /// The artifact type, if the registry lists it.
     pub artifact_type: Option<String>,
-    /// The bytes of its manifest.
+    /// The size of the manifest, in bytes.
     pub size: u64,
-    /// The manifest that it refers to.
+    /// The digest of the subject.
     pub subject: Digest,
-    /// The tag that names the subject, for a signature that is found by its tag alone.
+    /// The tag that contains the digest of the subject, for a signature that the registry does not list as a referrer.
     pub tag: Option<Tag>,
 }
 
@@ -180,13 +180,13 @@ fn as_json<S: Serializer>(
     documents: &BTreeMap<Digest, String>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    // A document that is no JSON is a string.
+    // Text that is not valid JSON becomes a string.
     let json = |text: &String| serde_json::from_str(text).unwrap_or(Value::String(text.clone()));
     serializer.collect_map(documents.iter().map(|(digest, text)| (digest, json(text))))
 }
 
 impl Inspected {
-    /// Inspects the image at `root`, or the one for `platform` in it.
+    /// Inspects the image at `root`, or its image for `platform`.
     pub(crate) async fn read(
         source: &dyn Source,
         root: Manifest,
@@ -218,7 +218,7 @@ impl Inspected {
             configs_bytes += config.as_ref().map_or(0, Vec::len);
             if configs_bytes > MAX_CONFIGS_BYTES {
                 let name = source.name();
-                let problem = "its configurations have more than";
+                let problem = "the configurations have more than";
                 return Err(Error::failed(format!("{name}: {problem} {MAX_CONFIGS_BYTES} bytes")));
             }
             let platform = platforms.remove(&manifest.digest);
@@ -245,7 +245,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Reads the configuration of an image; an artifact has none.
+/// Reads the configuration of an image; `None` for an artifact.
 async fn read_config(source: &dyn Source, content: &ImageManifest) -> Result<Option<Vec<u8>>> {
     match content.has_image_config() {
         true => source.config(&content.config).await.map(Some),
@@ -253,7 +253,7 @@ async fn read_config(source: &dyn Source, content: &ImageManifest) -> Result<Opt
     }
 }
 
-/// Lists the manifests that refer to `subject`, by the registry's list and by the tags of signatures.
+/// Lists the referrers of `subject`, and the signatures at tags.
 async fn referrers(source: &dyn Source, subject: &Digest) -> Result<Vec<InspectedReferrer>> {
     let referrer = |found: Descriptor, tag| InspectedReferrer {
         digest: found.digest,
@@ -273,7 +273,7 @@ async fn referrers(source: &dyn Source, subject: &Digest) -> Result<Vec<Inspecte
     Ok(referrers)
 }
 
-/// The fields of an image configuration that tell what a container runs.
+/// The fields of an image configuration that [`InspectedManifest`] contains.
 ///
 /// Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/config.md#properties>
 #[derive(Default, Deserialize)]

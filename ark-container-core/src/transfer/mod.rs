@@ -1,8 +1,8 @@
-//! Transfers of images: [`Push`], [`Pull`] and [`Copy`](struct@Copy); and what an image is: [`Inspected`].
+//! Transfers images: [`Push`], [`Pull`] and [`Copy`](struct@Copy); and inspects images: [`Inspected`].
 //!
-//! A push uploads an image of this machine to a repository, a pull downloads one, and a copy does both without
-//! using the disk. The order of publication is always the same: blobs, manifests by digest, and the name last,
-//! so that an interrupted transfer leaves no name on an incomplete image.
+//! A push uploads an image from this machine to a repository. A pull downloads an image. A copy does both without using
+//! the disk. The order is always the same: blobs, manifests by digest, and the name last, so that an interrupted
+//! transfer leaves no name on an incomplete image.
 
 mod blob;
 mod cache;
@@ -48,10 +48,11 @@ pub use source::ImageSource;
 pub(crate) use source::RegistryImage;
 pub use target::ImageTarget;
 
-/// Runs work with files on a thread that may block.
+/// Runs blocking work with files on another thread.
 async fn in_background<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let work = tokio::task::spawn_blocking(work);
-    work.await.map_err(|error| Error::failed("reading or writing the image").with_source(error))?
+    work.await
+        .map_err(|error| Error::failed("cannot read or write the image").with_source(error))?
 }

@@ -1,9 +1,9 @@
-//! [`PendingUploads`]: uploads that were interrupted, kept on disk so that the next push resumes them.
+//! [`PendingUploads`]: caches interrupted uploads on disk, so that the next push resumes them.
 //!
-//! Each upload is a file, named by a hash of the repository's URL and of the blob: its digest, or its diff
-//! ID and the compression. The file is locked while the blob is sent, so that two pushes of the same blob
-//! have an upload each. Only the user can read the files: whoever knows the location of an upload could
-//! add to it. Nothing depends on them: a blob whose upload cannot be resumed is sent from its start.
+//! Each upload has a file, named by a hash of the URL of the repository and of the blob: its digest, or its diff ID and
+//! the compression. The file is locked while the blob is sent, so that two concurrent pushes of a blob use two uploads.
+//! Only the user can read the files, since the location of an upload is secret. A blob whose upload cannot be resumed
+//! is sent from the start.
 
 use std::fmt;
 use std::fs::File;
@@ -28,8 +28,8 @@ const UPLOAD_LIMITS: Limits = Limits {
     max_files: 1024,
 };
 
-/// Part of every file's name: a program of another format neither finds nor disturbs these files.
-const FORMAT: u32 = 1;
+/// The version of the file format, in every file name, so that other versions ignore the files.
+const FORMAT_VERSION: u32 = 1;
 
 /// The interrupted uploads of a user.
 #[derive(Debug, Clone)]
@@ -41,11 +41,11 @@ pub(super) struct UploadRecord {
     folder: Folder,
     stem: String,
     key: String,
-    /// Whatever still writes shares it, so that nobody else begins before that has ended.
+    /// The lock on the file. Each running write shares it, so that another push starts only after the write.
     lock: Arc<File>,
 }
 
-/// The content of a file. The key stands in it, so that the copy of another file is not taken for it.
+/// The content of a file, with its key, so that a copy of another file is invalid.
 #[derive(Serialize, Deserialize)]
 struct Content {
     key: String,
@@ -58,8 +58,8 @@ impl PendingUploads {
         Self(Folder::new(directory, UPLOAD_LIMITS))
     }
 
-    /// Locks the record of a blob's upload to a repository, and returns the upload with its offset if there
-    /// is one to resume; `None` if another push has locked it, or the disk cannot be used.
+    /// Locks the record of an upload of `blob` to a repository. Returns `None` if another push has locked the record,
+    /// or the disk fails. Otherwise returns the record, and the upload to resume with its offset.
     pub(super) async fn lock(
         &self,
         client: &Client,
@@ -67,7 +67,7 @@ impl PendingUploads {
     ) -> Option<(UploadRecord, Option<(Upload, u64)>)> {
         let key = format!("{} {} {blob}", client.base(), client.name());
         let digest = Digester::digest(Algorithm::Sha256, key.as_bytes());
-        let stem = format!("upload-{FORMAT}-{}", digest.hex());
+        let stem = format!("upload-{FORMAT_VERSION}-{}", digest.hex());
         let folder = self.0.clone();
         let locking = spawn_blocking(move || {
             folder.sweep()?;
@@ -93,7 +93,7 @@ impl PendingUploads {
 }
 
 impl UploadRecord {
-    /// Writes how far the upload is.
+    /// Writes the location and the offset of the upload.
     pub(super) async fn write(&self, upload: &Upload, offset: u64) {
         let location = upload.location().to_string();
         let content = Content { key: self.key.clone(), location, offset };
@@ -106,7 +106,7 @@ impl UploadRecord {
         self.warn_of(writing.await);
     }
 
-    /// Removes the record: the upload is done, or given up.
+    /// Removes the record of a finished or abandoned upload.
     pub(super) async fn remove(self) {
         let (folder, stem) = (self.folder.clone(), self.stem.clone());
         let removing = spawn_blocking(move || folder.remove_locked(&stem));
@@ -127,8 +127,7 @@ impl UploadRecord {
 fn warn(folder: &Folder, error: &io::Error) {
     let folder = folder.path().display();
     tracing::warn!(
-        "an upload that is interrupted now cannot be resumed later: its state cannot be kept in {folder}: \
-         {error}"
+        "an interrupted upload cannot be resumed later: cannot write its state to {folder}: {error}"
     );
 }
 
@@ -146,26 +145,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pending_upload_is_kept_until_it_is_done() {
+    async fn pending_upload_is_cached_until_it_is_removed() {
         let (folder, registry) = (tempfile::tempdir().unwrap(), Scripted::new([] as [&str; 0]));
         let client = registry.client();
         let uploads = || PendingUploads::new(folder.path().join("uploads"));
-        let (record, place) = uploads().lock(&client, blob(b"a")).await.unwrap();
-        assert!(place.is_none());
+        let (record, pending) = uploads().lock(&client, blob(b"a")).await.unwrap();
+        assert!(pending.is_none());
         let upload = Upload::at("http://127.0.0.1:1/u?_state=x").unwrap();
         record.write(&upload, 7).await;
-        // Another push of the same blob has to do without.
+        // Another push cannot use the upload of the same blob.
         assert!(uploads().lock(&client, blob(b"a")).await.is_none());
         let (_, other) = uploads().lock(&client, blob(b"b")).await.unwrap();
         assert!(other.is_none());
         drop(record);
 
-        let (record, place) = uploads().lock(&client, blob(b"a")).await.unwrap();
-        let (found, offset) = place.unwrap();
+        let (record, pending) = uploads().lock(&client, blob(b"a")).await.unwrap();
+        let (found, offset) = pending.unwrap();
         assert_eq!((found.location(), offset), (upload.location(), 7));
         record.remove().await;
-        let (_, place) = uploads().lock(&client, blob(b"a")).await.unwrap();
-        assert!(place.is_none());
+        let (_, pending) = uploads().lock(&client, blob(b"a")).await.unwrap();
+        assert!(pending.is_none());
     }
 
     #[tokio::test]
@@ -179,9 +178,9 @@ mod tests {
             record.write(&upload, 7).await;
             record.folder.file(&record.stem)
         };
-        let place = async || uploads.lock(&client, blob(b"a")).await.unwrap().1;
+        let pending = async || uploads.lock(&client, blob(b"a")).await.unwrap().1;
         let file = keep().await;
-        assert!(place().await.is_some());
+        assert!(pending().await.is_some());
 
         let content = fs::read_to_string(&file).unwrap();
         for damaged in
@@ -189,12 +188,12 @@ mod tests {
         {
             keep().await;
             fs::write(&file, damaged).unwrap();
-            assert!(place().await.is_none(), "{damaged}");
+            assert!(pending().await.is_none(), "{damaged}");
         }
         keep().await;
         let yesterday = std::time::SystemTime::now() - 2 * UPLOAD_LIMITS.max_age;
         fs::File::options().write(true).open(&file).unwrap().set_modified(yesterday).unwrap();
-        assert!(place().await.is_none());
+        assert!(pending().await.is_none());
         assert!(!file.exists());
     }
 }

@@ -1,4 +1,4 @@
-//! [`PlatformChoice`]: which platforms of an image are transferred. The rules are the same for every source.
+//! [`PlatformChoice`]: selects the platforms of an image. The rules are the same for every source.
 
 use std::collections::HashSet;
 
@@ -7,32 +7,32 @@ use crate::distribution::{Manifest, ManifestBounds, images_for, platform_names};
 use crate::error::{Error, Result};
 use crate::model::{Descriptor, Platform, media_type};
 
-/// The choice of platforms where the index of an image has several.
+/// The selection of platforms of an image with an index.
 ///
-/// A choice that the source cannot deliver is an [`Error::InvalidInput`] that names the platforms it has.
+/// If the source does not have the selected platforms, the error is [`Error::InvalidInput`], with the existing ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PlatformChoice {
     /// The image as it is at the source: the whole index with all its platforms and attestations.
     ///
-    /// Where docker has only one of the platforms that the index names, as after a pull, it is the image for that
-    /// platform. Any other source that lacks a platform is an error.
+    /// After a pull, docker has only one of the platforms in the index. Then this is the image for that platform. For
+    /// any other source, a missing platform is an error.
     #[default]
     AsIs,
-    /// The image for this platform, without the index around it.
+    /// The image for this platform, without the index.
     One(Platform),
-    /// The whole index with all its platforms. If one of them is missing at the source, that is an error.
+    /// The whole index with all its platforms. A missing platform is an error.
     All,
 }
 
-/// An image that an index names, at any depth.
+/// An image in an index, at any depth.
 struct Entry {
     image: Descriptor,
     platform: Option<Platform>,
-    is_here: bool,
+    exists: bool,
 }
 
-/// Returns the chosen image in `root`.
+/// Returns the selected image in `root`.
 pub(super) async fn select(
     source: &dyn Source,
     root: Manifest,
@@ -54,25 +54,31 @@ pub(super) async fn select(
     }
     let entries = entries(source, &root).await?;
     let images = entries.iter().filter_map(|entry| Some((entry, entry.platform.as_ref()?)));
-    let here: Vec<(&Descriptor, &Platform)> = images
+    let existing: Vec<(&Descriptor, &Platform)> = images
         .clone()
-        .filter(|(entry, _)| entry.is_here)
+        .filter(|(entry, _)| entry.exists)
         .map(|(entry, platform)| (&entry.image, platform))
         .collect();
     let missing =
-        platform_names(images.filter(|(entry, _)| !entry.is_here).map(|(_, platform)| platform));
+        platform_names(images.filter(|(entry, _)| !entry.exists).map(|(_, platform)| platform));
     match choice {
-        PlatformChoice::One(wanted) => match images_for(here.iter().copied(), wanted).as_slice() {
-            [(image, _)] => source.manifest(image).await,
-            [] => Err(no_such_platform(source, wanted, here.into_iter().map(|(_, found)| found))),
-            fitting => Err(ambiguous(source, wanted, fitting.iter().map(|(_, found)| *found))),
-        },
-        PlatformChoice::AsIs if here.len() == 1 && source.may_lack_platforms() => {
-            source.manifest(here[0].0).await
+        PlatformChoice::One(wanted) => {
+            match images_for(existing.iter().copied(), wanted).as_slice() {
+                [(image, _)] => source.manifest(image).await,
+                [] => Err(no_such_platform(
+                    source,
+                    wanted,
+                    existing.into_iter().map(|(_, found)| found),
+                )),
+                fitting => Err(ambiguous(source, wanted, fitting.iter().map(|(_, found)| *found))),
+            }
+        }
+        PlatformChoice::AsIs if existing.len() == 1 && source.may_lack_platforms() => {
+            source.manifest(existing[0].0).await
         }
         _ if missing.is_empty() => Ok(root),
         PlatformChoice::AsIs | PlatformChoice::All => {
-            let found = platform_names(here.into_iter().map(|(_, found)| found));
+            let found = platform_names(existing.into_iter().map(|(_, found)| found));
             Err(Error::invalid(format!(
                 "{} does not have all platforms of the image; it has {found}, and lacks {missing}",
                 source.name()
@@ -90,7 +96,7 @@ pub(super) async fn platforms(source: &dyn Source, root: &Manifest) -> Result<Ve
     Ok(entries.into_iter().filter_map(|entry| entry.platform).collect())
 }
 
-/// Returns whether the source has all images of an index.
+/// Returns whether the source has all images in an index.
 async fn is_complete(source: &dyn Source, index: &Manifest) -> Result<bool> {
     for child in index.content()?.listed() {
         if !source.has(child).await? {
@@ -100,7 +106,7 @@ async fn is_complete(source: &dyn Source, index: &Manifest) -> Result<bool> {
     Ok(true)
 }
 
-/// Returns the images of an index and of the indexes in it.
+/// Returns the images in an index and in its nested indexes.
 async fn entries(source: &dyn Source, root: &Manifest) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     let mut indexes = vec![(root.clone(), 0)];
@@ -108,12 +114,12 @@ async fn entries(source: &dyn Source, root: &Manifest) -> Result<Vec<Entry>> {
     let mut bounds = ManifestBounds::default();
     while let Some((index, depth)) = indexes.pop() {
         for image in index.content()?.into_listed() {
-            // An image that several indexes name counts once.
+            // An image in several indexes counts once.
             if !seen.insert(image.digest.clone()) {
                 continue;
             }
-            let is_here = source.has(&image).await?;
-            if media_type::is_index(&image.media_type) && is_here {
+            let exists = source.has(&image).await?;
+            if media_type::is_index(&image.media_type) && exists {
                 let counted = bounds.add(image.size, depth + 1);
                 counted
                     .map_err(|problem| Error::failed(format!("{}: {problem}", source.name())))?;
@@ -121,17 +127,17 @@ async fn entries(source: &dyn Source, root: &Manifest) -> Result<Vec<Entry>> {
                 continue;
             }
             let mut platform = image.platform.clone();
-            if platform.is_none() && is_here && media_type::is_manifest(&image.media_type) {
+            if platform.is_none() && exists && media_type::is_manifest(&image.media_type) {
                 platform = configured(source, &source.manifest(&image).await?).await?;
             }
             let platform = platform.filter(Platform::is_known);
-            entries.push(Entry { image, platform, is_here });
+            entries.push(Entry { image, platform, exists });
         }
     }
     Ok(entries)
 }
 
-/// Returns the platform in the configuration of an image; an artifact has none.
+/// Returns the platform in the configuration of an image; `None` for an artifact.
 pub(super) async fn configured(
     source: &dyn Source,
     manifest: &Manifest,
@@ -148,7 +154,7 @@ fn no_such_platform<'a>(
     found: impl IntoIterator<Item = &'a Platform>,
 ) -> Error {
     let found = match platform_names(found) {
-        found if found.is_empty() => "it does not say what it runs on".to_owned(),
+        found if found.is_empty() => "its platform is unknown".to_owned(),
         found => format!("it has: {found}"),
     };
     Error::invalid(format!("{} has no image for {wanted}; {found}", source.name()))

@@ -1,4 +1,4 @@
-//! Transfers from and to layouts that somebody else prepared with links, pipes and folders.
+//! Tests transfers from and to layouts in which an attacker placed links, pipes or folders.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -23,10 +23,10 @@ use crate::testing::SampleImage;
 const TIMEOUT: Duration = Duration::from_secs(30);
 const SECRET: &str = "ssh-ed25519 AAAA";
 
-/// An entry of a layout that is not what a reader or writer of layouts expects.
+/// An unexpected entry of a layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Attack {
-    /// To the content that belongs there, if there is any, else to the victim's file or folder.
+    /// A link to the original content, or else to the file or folder of the victim.
     Link,
     DanglingLink,
     Pipe,
@@ -35,7 +35,7 @@ enum Attack {
     File,
 }
 
-/// A layout folder beside a victim's folder.
+/// A layout folder and the folder of a victim.
 struct Prepared {
     root: TempDir,
 }
@@ -53,7 +53,7 @@ impl Prepared {
         self.root.path().join("layout")
     }
 
-    /// Puts an attack in the place of a file or folder of the layout.
+    /// Replaces a file or folder of the layout by an attack.
     fn attack(&self, name: &str, attack: Attack, is_folder: bool) {
         let path = self.layout().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -62,10 +62,10 @@ impl Prepared {
         } else {
             "victim/authorized_keys"
         });
-        let aside = self.root.path().join("aside");
-        let existed = fs::rename(&path, &aside).is_ok();
+        let original = self.root.path().join("original");
+        let existed = fs::rename(&path, &original).is_ok();
         match attack {
-            Attack::Link => symlink(if existed { aside } else { victim }, path).unwrap(),
+            Attack::Link => symlink(if existed { original } else { victim }, path).unwrap(),
             Attack::DanglingLink => {
                 symlink(self.root.path().join("victim/new"), path).unwrap();
             }
@@ -115,7 +115,7 @@ fn blob(digest: &Digest) -> String {
 }
 
 #[test]
-fn prepared_source_layout_is_refused() {
+fn prepared_source_layout_is_rejected() {
     let image = SampleImage::new("x");
     let blobs = image.blobs().map(|(digest, _)| blob(&digest));
     let files = ["oci-layout", "index.json"].map(str::to_owned).into_iter();
@@ -136,7 +136,7 @@ fn prepared_source_layout_is_refused() {
 }
 
 #[test]
-fn blob_replaced_after_opening_is_refused() {
+fn blob_replaced_after_opening_is_rejected() {
     let image = SampleImage::new("x");
     for attack in [Attack::Link, Attack::Pipe, Attack::Folder] {
         let prepared = Prepared::new();
@@ -153,7 +153,7 @@ fn blob_replaced_after_opening_is_refused() {
 }
 
 #[test]
-fn prepared_target_layout_harms_nobody() {
+fn prepared_target_layout_leaves_victim_unchanged() {
     use Attack::{DanglingLink, File, Folder, HardLink, Link, Pipe};
 
     let image = SampleImage::new("x");
@@ -163,7 +163,7 @@ fn prepared_target_layout_harms_nobody() {
     let source = Prepared::new();
     image.write_oci_layout(&source.layout(), None).unwrap();
     let opened = run("opening", open(source.layout())).unwrap();
-    // What is refused, and what is replaced.
+    // Name, whether it is a folder, the attacks that are rejected, and the attacks that are replaced.
     let cases: [(&str, bool, &[Attack], &[Attack]); 8] = [
         ("oci-layout", false, &[Link, DanglingLink, Pipe, HardLink, Folder], &[File]),
         ("index.json", false, &[Link, DanglingLink, Pipe, HardLink, Folder, File], &[]),
@@ -174,9 +174,9 @@ fn prepared_target_layout_harms_nobody() {
         (&layer_file, false, &[Link, DanglingLink, Pipe, Folder], &[HardLink, File]),
         (&manifest, false, &[Folder], &[Link, DanglingLink, Pipe, HardLink, File]),
     ];
-    for (name, is_folder, refused, replaced) in cases {
-        let refused = refused.iter().map(|attack| (attack, true));
-        for (attack, is_refused) in refused.chain(replaced.iter().map(|attack| (attack, false))) {
+    for (name, is_folder, rejected, replaced) in cases {
+        let rejected = rejected.iter().map(|attack| (attack, true));
+        for (attack, is_rejected) in rejected.chain(replaced.iter().map(|attack| (attack, false))) {
             let case = format!("{attack:?} at {name}");
             let prepared = Prepared::new();
             let marker = prepared.layout().join("oci-layout");
@@ -186,10 +186,10 @@ fn prepared_target_layout_harms_nobody() {
             prepared.assert_victim_unchanged(&case);
             match written {
                 Err(error) => {
-                    assert!(is_refused && error.to_string().contains(name), "{case}: {error}");
+                    assert!(is_rejected && error.to_string().contains(name), "{case}: {error}");
                 }
                 Ok(()) => {
-                    assert!(!is_refused, "{case} is not refused");
+                    assert!(!is_rejected, "{case} is not rejected");
                     let path = prepared.layout().join(&layer_file);
                     assert!(fs::symlink_metadata(&path).unwrap().is_file(), "{case}");
                     assert_eq!(fs::read(path).unwrap(), content, "{case}");
@@ -201,7 +201,7 @@ fn prepared_target_layout_harms_nobody() {
 }
 
 #[test]
-fn empty_marker_with_another_name_is_not_written() {
+fn hard_link_as_empty_marker_is_not_written() {
     let prepared = Prepared::new();
     let victim = prepared.root.path().join("empty");
     fs::write(&victim, "").unwrap();
@@ -212,7 +212,7 @@ fn empty_marker_with_another_name_is_not_written() {
 }
 
 #[test]
-fn large_partial_blob_or_index_is_not_read() {
+fn oversized_partial_blob_or_index_is_not_read() {
     let image = SampleImage::new("x");
     let (layer, content) = image.blobs().next().unwrap();
     let prepared = Prepared::new();

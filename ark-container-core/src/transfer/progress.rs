@@ -1,4 +1,4 @@
-//! [`Progress`]: receives the events of a push, pull or copy.
+//! [`Progress`]: receives the events of a transfer.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::model::{Digest, Reference};
 
 /// Receives the events of a push, pull or copy while it runs.
 ///
-/// It is called often, from within the transfer, and must return at once. `()` ignores all events.
+/// The transfer calls [`event`](Self::event) often, so the method must return quickly. `()` ignores all events.
 pub trait Progress: Send + Sync {
     /// Receives an event.
     fn event(&self, event: &Event<'_>);
@@ -18,37 +18,36 @@ impl Progress for () {
     fn event(&self, _: &Event<'_>) {}
 }
 
-/// An event of a transfer. A blob is named by its digest, and a layer that is compressed first by its diff
-/// ID.
+/// An event of a transfer. The name of a blob is its digest, or the diff ID of a layer that is compressed first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// The image has this blob. All blobs are reported before any is transferred.
+    /// The image has this blob. All blobs are reported before the first one is transferred.
     Found {
         /// The blob.
         blob: &'a Digest,
-        /// Its size at the source, in bytes.
+        /// The size at the source, in bytes.
         size: u64,
-        /// Whether it is compressed before it is sent.
+        /// Whether the blob is a layer that is compressed before it is sent.
         is_tar: bool,
     },
     /// The state of a blob changed.
     Blob {
         /// The blob.
         blob: &'a Digest,
-        /// Its new state.
+        /// The new state.
         state: BlobState,
     },
-    /// More bytes of a blob were transferred, counted at the source: before they are compressed.
+    /// More bytes of a blob were transferred, counted at the source, before compression.
     Moved {
         /// The blob.
         blob: &'a Digest,
-        /// The number of bytes; negative where they have to be transferred again.
+        /// The number of bytes; negative if they must be transferred again.
         bytes: i64,
     },
     /// A manifest was put.
     Manifest {
-        /// Its tag or digest.
+        /// The tag or digest.
         reference: &'a Reference,
     },
 }
@@ -57,25 +56,25 @@ pub enum Event<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BlobState {
-    /// The target has it already.
+    /// The target had the blob before the transfer.
     Exists,
-    /// The registry mounted it from another repository.
+    /// The registry mounted the blob from another repository.
     Mounted,
-    /// It is being compressed and sent.
+    /// The blob is being compressed and sent.
     Compressing,
-    /// It is being sent.
+    /// The blob is being sent.
     Sending,
-    /// It is being fetched.
+    /// The blob is being fetched.
     Fetching,
-    /// It was interrupted, and is retried after a delay.
+    /// The transfer failed temporarily, and is retried after a delay.
     Retrying,
-    /// The repository has all of it now.
+    /// The whole blob was sent to the repository.
     Sent,
-    /// This machine has all of it now.
+    /// The whole blob was fetched to this machine.
     Fetched,
 }
 
-/// Writes a duration as seconds, with their fraction.
+/// Serializes a duration as seconds, with a fraction.
 pub(crate) fn as_seconds<S: Serializer>(
     duration: &Duration,
     serializer: S,
@@ -83,7 +82,7 @@ pub(crate) fn as_seconds<S: Serializer>(
     serializer.serialize_f64(duration.as_secs_f64())
 }
 
-/// Writes a value as text.
+/// Serializes a value as text.
 pub(crate) fn as_text<S: Serializer>(
     value: &impl std::fmt::Display,
     serializer: S,

@@ -1,4 +1,4 @@
-//! [`Pull`]: fetches an image to this machine: into a folder, an archive, docker or podman.
+//! [`Pull`]: downloads an image to this machine: to a folder, an archive, docker or podman.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -24,10 +24,11 @@ use crate::error::{Error, Result};
 use crate::model::{Digest, ImageReference, Reference, RepositoryPath};
 use crate::observability::{Run, count_bytes};
 
-/// A pull of one image, from a repository or from any other registry, to an [`ImageTarget`] of this machine. Awaiting it runs it.
+/// A pull of one image, from a repository or from any other registry, to an [`ImageTarget`] on this machine. The pull
+/// runs when it is awaited.
 ///
-/// A folder is created if it does not exist, and keeps the images that it has; one of the same name
-/// loses its name. An archive replaces the file.
+/// A folder is created if it does not exist, and keeps its existing images. An existing image of the same name loses
+/// its name. An archive replaces the file.
 ///
 /// ```no_run
 /// use std::sync::Arc;
@@ -45,18 +46,18 @@ use crate::observability::{Run, count_bytes};
 /// ```
 ///
 /// # Behavior
-/// - The image is listed last: until then the layout's images are as they were, however this ends.
-/// - Every blob is verified. What the layout has is not fetched again.
-/// - What was received of a blob is kept if the pull is interrupted, and the next pull continues from there.
-/// - It may be dropped at any moment. Until what it had received is on the disk, which takes a moment, it
-///   still is a pull that writes to the folder.
+/// - The image is added to the list of images last. Until then, the images in the layout are unchanged.
+/// - Every blob is verified. Blobs in the layout are not fetched again.
+/// - The next pull resumes the blobs of an interrupted pull.
+/// - A pull can be dropped at any time. Writing the received bytes to the disk then takes a moment, in which another
+///   pull to the folder fails.
 ///
 /// # Errors
-/// [`Error::NotFound`] if the repository or the image does not exist; [`Error::InvalidInput`] if the image
-/// is not for the platform, or the folder holds something else than a layout; [`Error::Temporary`] if
-/// another pull writes to it; [`Error::Failed`] if the registry sends something else than the image's
-/// digests say, or the disk fails; and those of [`Client`](crate::distribution::Client) and of the backend's
-/// [`credentials`](RegistryBackend::credentials).
+/// - [`Error::NotFound`] if the repository or the image does not exist.
+/// - [`Error::InvalidInput`] if the image does not have the platform, or the folder is not a layout and not empty.
+/// - [`Error::Temporary`] if another pull writes to the folder.
+/// - [`Error::Failed`] if the content from the registry does not have the digests of the image, or the disk fails.
+/// - The errors of [`Client`](crate::distribution::Client) and of [`credentials`](RegistryBackend::credentials).
 #[derive(Clone)]
 #[must_use = "a pull runs when it is awaited"]
 pub struct Pull {
@@ -73,8 +74,8 @@ connection_options!(Pull);
 transfer_options!(Pull);
 
 impl Pull {
-    /// A pull of the image that `reference` names in the repository at `path`, with all its platforms,
-    /// to `target`. A path is a folder in the OCI image layout.
+    /// Creates a pull of the image `reference` in the repository at `path` to `target`, with all its platforms. A file
+    /// path as the target is a folder in the OCI image layout.
     pub fn new(
         backend: Arc<dyn RegistryBackend>,
         path: &RepositoryPath,
@@ -84,10 +85,10 @@ impl Pull {
         Self::of(backend, RegistryImage::Repository(path.clone(), reference), target.into())
     }
 
-    /// A pull of an image of any registry to `target`, with all its platforms.
+    /// Creates a pull of an image in any registry to `target`, with all its platforms.
     ///
-    /// The registry is read with the credentials that docker or podman has for it, see
-    /// [`ForeignCredentials::find`](crate::credentials::ForeignCredentials::find), or without.
+    /// The credentials for the registry are those of docker or podman, if there are any: see
+    /// [`ForeignCredentials::find`](crate::credentials::ForeignCredentials::find).
     pub fn from_registry(
         backend: Arc<dyn RegistryBackend>,
         from: ImageReference,
@@ -112,7 +113,8 @@ impl Pull {
         }
     }
 
-    /// Sets whether another registry is read by plain HTTP. By default only registries on this machine are.
+    /// Sets whether another registry is read by plain HTTP. The default is plain HTTP for registries on this machine
+    /// only.
     pub fn with_plain_http(self, plain_http: bool) -> Self {
         Self { plain_http, ..self }
     }
@@ -128,7 +130,7 @@ impl Pull {
 
     async fn download(self) -> Result<Pulled> {
         let progress = &*self.progress;
-        // A target that cannot be written to is told before anything is fetched.
+        // An unwritable target fails before the first request.
         let opened = self.open_target(progress).await?;
         let source = self.from.open(&self.connection, LoginScope::Repository, self.plain_http);
         let source = source.await?;
@@ -141,7 +143,7 @@ impl Pull {
         if !self.target.is_read_by_docker() {
             image = image.with_referrers(&source).await?;
         }
-        // An archive is written from its start to its end.
+        // An archive is written sequentially.
         let (target, concurrency): (&dyn Target, _) = match &opened {
             OpenTarget::Layout(target) => (target, self.concurrency),
             OpenTarget::Archive(target) => (target, Some(1)),
@@ -175,7 +177,7 @@ impl Pull {
         Ok(OpenTarget::Layout(LayoutTarget { layout, name: self.target.name(), progress }))
     }
 
-    /// Refuses an image with several platforms for a target that has one.
+    /// Rejects an image with several platforms for a target that supports one.
     async fn check_single_platform(&self, source: &RegistrySource, image: &Image) -> Result<()> {
         if image.root().content()?.image_config().is_some() {
             return Ok(());
@@ -183,7 +185,7 @@ impl Pull {
         if image.children().is_empty() {
             let image = source.image_name(self.from.reference());
             return Err(Error::invalid(format!(
-                "{} takes an image, which {image} is not",
+                "{} takes an image, and {image} is not an image",
                 self.target
             )));
         }
@@ -197,7 +199,7 @@ impl Pull {
     }
 }
 
-/// The target of a pull, which can be written to.
+/// The opened target of a pull.
 enum OpenTarget<'a> {
     Layout(LayoutTarget<'a>),
     Archive(ArchiveTarget<'a>),
@@ -223,7 +225,7 @@ impl fmt::Debug for Pull {
 
 /// The result of a pull.
 ///
-/// Its JSON is what the command line prints.
+/// The JSON is the output of the command line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Pulled {
@@ -236,13 +238,13 @@ pub struct Pulled {
     pub directory: Option<PathBuf>,
     /// The name of the image in the target, if it has one.
     pub name: Option<String>,
-    /// The blobs that were fetched.
+    /// The number of fetched blobs.
     pub blobs_fetched: usize,
-    /// The bytes that were received.
+    /// The number of fetched bytes.
     pub bytes_fetched: u64,
-    /// The blobs that the layout had.
+    /// The number of blobs that the layout had before the pull.
     pub blobs_skipped: usize,
-    /// Their bytes.
+    /// The total size of the skipped blobs, in bytes.
     pub bytes_skipped: u64,
     /// The duration of the pull; `seconds` in JSON.
     #[serde(rename = "seconds", serialize_with = "as_seconds")]
@@ -252,7 +254,7 @@ pub struct Pulled {
 }
 
 impl Pulled {
-    /// The digest of the image's manifest or index.
+    /// Returns the digest of the manifest or index of the image.
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
@@ -263,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pulled_is_written_as_the_command_line_prints_it() {
+    fn pulled_has_the_json_of_the_command_line() {
         let digest = crate::distribution::Manifest::new("", "content").digest;
         let image = format!("h.example/prod/{}/a@{digest}", crate::model::OrganizationId::TBD);
         let pulled = Pulled {

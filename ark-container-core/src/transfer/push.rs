@@ -1,4 +1,4 @@
-//! [`Push`]: uploads an image of this machine to a repository.
+//! [`Push`]: uploads an image from this machine to a repository.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ use crate::error::Result;
 use crate::model::{Access, Digest, ImageUrl, RepositoryPath, RepositoryUrl, Tag};
 use crate::observability::{Run, count_bytes};
 
-/// A push of one image to one repository. Awaiting it runs it.
+/// A push of one image to one repository. The push runs when it is awaited.
 ///
 /// ```no_run
 /// use std::sync::Arc;
@@ -42,22 +42,21 @@ use crate::observability::{Run, count_bytes};
 /// ```
 ///
 /// # Behavior
-/// - Nothing is sent before the whole source has been looked at and found to fit together.
-/// - What the repository has is not sent again; if the tag stands for this image already, nothing is.
-/// - The tag comes last. Until then the repository's tags are as they were, however this ends.
-/// - What refers to the image in its source, such as a signature, goes along.
-/// - The same image gives the same digest each time, on every machine.
-/// - Temporary errors are retried, and a login that the registry refuses meanwhile is replaced.
-/// - It may be dropped at any moment. With a [cache](Self::with_cache_directory) the next push resumes in
-///   the middle of large blobs, where the registry supports that.
+/// - All manifests of the source are read and checked before the first blob is sent.
+/// - Existing blobs and manifests are not sent again. If the tag already refers to this image, nothing is sent.
+/// - The tag is put last. Until then, the tags of the repository are unchanged.
+/// - Referrers in the source, such as signatures, are pushed with the image.
+/// - The same image has the same digest after each push, on every machine.
+/// - Temporary errors are retried. A login that the registry rejects during the push is replaced.
+/// - A push can be dropped at any time. With a [cache](Self::with_cache_directory), the next push resumes large blobs,
+///   if the registry supports it.
 ///
 /// # Errors
-/// [`Error::InvalidInput`](crate::Error::InvalidInput) if it is not clear which image of the source is
-/// meant, or which of its platforms; [`Error::NotFound`](crate::Error::NotFound) if the source or the
-/// repository does not exist; [`Error::Conflict`](crate::Error::Conflict) if the tag stands for another
-/// image and may not be moved; [`Error::Failed`](crate::Error::Failed) if the source is damaged, with the
-/// name of the faulty file; and those of [`Client`](crate::distribution::Client) and of the backend's
-/// [`credentials`](RegistryBackend::credentials).
+/// - [`Error::InvalidInput`](crate::Error::InvalidInput) if the selection of the image or platform is ambiguous.
+/// - [`Error::NotFound`](crate::Error::NotFound) if the source or the repository does not exist.
+/// - [`Error::Conflict`](crate::Error::Conflict) if the tag is immutable and refers to another image.
+/// - [`Error::Failed`](crate::Error::Failed) if the source is damaged, with the name of the damaged file.
+/// - The errors of [`Client`](crate::distribution::Client) and of [`credentials`](RegistryBackend::credentials).
 #[derive(Clone)]
 #[must_use = "a push runs when it is awaited"]
 pub struct Push {
@@ -78,7 +77,7 @@ connection_options!(Push);
 transfer_options!(Push);
 
 impl Push {
-    /// A push of the image in `source` to the repository at `path`, by digest only.
+    /// Creates a push of the image in `source` to the repository at `path`, without a tag.
     pub fn new(
         backend: Arc<dyn RegistryBackend>,
         path: &RepositoryPath,
@@ -99,35 +98,34 @@ impl Push {
         }
     }
 
-    /// Puts a tag on the image in the end.
+    /// Sets the tag of the image, which is put last.
     pub fn with_tag(self, tag: Tag) -> Self {
         Self { tag: Some(tag), ..self }
     }
 
-    /// Sets how far the login reaches. By default it is for the repository alone.
+    /// Sets the scope of the login. The default is the repository.
     pub fn with_login_scope(self, login_scope: LoginScope) -> Self {
         Self { login_scope, ..self }
     }
 
-    /// Sets how layers are compressed that are not compressed yet. The default is gzip.
+    /// Sets the compression of uncompressed layers. The default is gzip.
     pub fn with_compression(self, compression: Compression) -> Self {
         Self { compression, ..self }
     }
 
-    /// Sets the directory of the push cache: digests of compressed layers, locations of blobs and
-    /// interrupted uploads. By default nothing is cached.
+    /// Sets the directory of the push cache: digests of compressed layers, locations of blobs and interrupted uploads.
+    /// The default is no cache.
     ///
     /// # Behavior
-    /// - The directory is created when there is something to cache, for its owner only. Its size is
-    ///   bounded, and entries that were not used for long are removed.
-    /// - Pushes may share it, at once and from several processes.
-    /// - Where it cannot be used, or an entry is invalid, the push does without.
+    /// - The directory is created for the first entry, with access for its owner only. Its size is bounded, and old
+    ///   entries are removed.
+    /// - Concurrent pushes can share the directory, also from several processes.
+    /// - An unusable directory or an invalid entry is ignored.
     pub fn with_cache_directory(self, directory: impl Into<PathBuf>) -> Self {
         Self { cache: Some(PushCache::new(directory.into())), ..self }
     }
 
-    /// Returns the cache directory that a user's programs share, `$XDG_CACHE_HOME/ark/push`, or `None`
-    /// if the user has no home.
+    /// Returns the cache directory of the user, `$XDG_CACHE_HOME/ark/push`, or `None` without a home directory.
     ///
     /// Source: <https://specifications.freedesktop.org/basedir-spec/latest/>
     pub fn user_cache_directory() -> Option<PathBuf> {
@@ -135,8 +133,8 @@ impl Push {
         Some(folders.cache_dir().join("ark/push"))
     }
 
-    /// Opens the source now, for the platforms that were chosen: what is created next, such as the repository, is
-    /// created for an image that can be pushed.
+    /// Opens the source for the selected platforms now. An error then precedes the next step, such as creating the
+    /// repository.
     ///
     /// # Errors
     /// Those of the source, see [`Push`].
@@ -209,29 +207,29 @@ impl fmt::Debug for Push {
 
 /// The result of a push.
 ///
-/// Its JSON is what the command line prints.
+/// The JSON is the output of the command line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Pushed {
     /// The image by digest.
     pub url: ImageUrl,
-    /// The tag that was put on it, if one was requested.
+    /// The tag of the image, if one was set.
     pub tag: Option<Tag>,
-    /// The blobs that were sent.
+    /// The number of sent blobs.
     pub blobs_sent: usize,
-    /// Their bytes, as sent.
+    /// The number of sent bytes, after compression.
     pub bytes_sent: u64,
-    /// The blobs that the repository had.
+    /// The number of blobs that the repository had before the push.
     pub blobs_skipped: usize,
-    /// Their bytes.
+    /// The total size of the skipped blobs, in bytes.
     pub bytes_skipped: u64,
-    /// The blobs that the registry mounted from another repository.
+    /// The number of blobs that the registry mounted from another repository.
     pub blobs_mounted: usize,
-    /// Their bytes.
+    /// The total size of the mounted blobs, in bytes.
     pub bytes_mounted: u64,
-    /// The bytes of sent blobs that an earlier, interrupted push had sent.
+    /// The number of bytes of sent blobs that an earlier, interrupted push had sent.
     pub bytes_resumed: u64,
-    /// The bytes that compression saved: the size of compressed layers before compression, less after.
+    /// The number of bytes that compression saved: the size of the layers before compression minus the size after.
     pub bytes_saved: u64,
     /// The number of retries.
     pub retries: u64,
@@ -272,14 +270,14 @@ impl Pushed {
         }
     }
 
-    /// Counts the bytes of an operation in the metrics.
+    /// Adds the bytes of the operation to the metrics.
     pub(super) fn count_bytes(&self, operation: &'static str) {
         let (sent, skipped) = (self.bytes_sent, self.bytes_skipped);
         let bytes = [("sent", sent), ("skipped", skipped), ("mounted", self.bytes_mounted)];
         count_bytes(operation, bytes);
     }
 
-    /// The digest of the image's manifest or index.
+    /// Returns the digest of the manifest or index of the image.
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
@@ -290,7 +288,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pushed_is_written_as_the_command_line_prints_it() {
+    fn pushed_has_the_json_of_the_command_line() {
         let digest = crate::distribution::Manifest::new("", "content").digest;
         let image = format!("h.example/prod/{}/a@{digest}", crate::model::OrganizationId::TBD);
         let pushed = Pushed {

@@ -1,4 +1,4 @@
-//! The queue of a transfer: several blobs at once, the large ones first; and how many at once.
+//! The queue of a transfer: sends several blobs concurrently, the largest first; and [`ConcurrencyLimit`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,14 +15,14 @@ use super::progress::{BlobState, Event};
 use crate::error::{Error, Result};
 use crate::model::Descriptor;
 
-/// Blobs below this size cost a round trip, and not the link: they do not count against the limit.
-const SMALL_BLOB_BYTES: u64 = 1024 * 1024;
-/// How many are on their way at once at most, small ones too.
+/// The minimum size of a large blob. Smaller blobs hardly load the link, and do not count against the limit.
+const MIN_LARGE_BLOB_BYTES: u64 = 1024 * 1024;
+/// The maximum number of concurrent blobs, including small ones.
 const MAX_CONCURRENT_BLOBS: usize = 16;
-/// How often the progress is told, and the link watched.
+/// The interval of progress reports and of measurements of the link.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How far a part is, counted where it is read.
+/// The number of transferred bytes of a blob, counted when they are read.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Counter(Arc<AtomicU64>);
 
@@ -31,7 +31,7 @@ impl Counter {
         self.0.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Returns a function that counts the pieces of a copy, and ends it when `transfer` was dropped.
+    /// Returns a function that counts the pieces of a copy, and stops the copy after `transfer` is dropped.
     pub(super) fn counting(&self, transfer: &Arc<()>) -> impl FnMut(u64) -> bool + Send + 'static {
         let (counter, transfer) = (self.clone(), Arc::downgrade(transfer));
         move |length| {
@@ -40,7 +40,7 @@ impl Counter {
         }
     }
 
-    /// Counts again from the start, or from where the registry has it.
+    /// Sets the number of bytes, to restart or resume the blob.
     pub(super) fn set(&self, bytes: u64) {
         self.0.store(bytes, Ordering::Relaxed);
     }
@@ -50,27 +50,27 @@ impl Counter {
     }
 }
 
-/// A part that is being sent.
-struct Running {
+/// A blob in transfer.
+struct RunningBlob {
     index: usize,
     is_large: bool,
     counter: Counter,
-    told: u64,
+    reported: u64,
 }
 
 impl Transfer<'_> {
-    /// Writes the blobs that are not `there`, and returns the outcome of each, in their order.
+    /// Writes the blobs that do not exist, and returns the outcomes in the order of the blobs.
     pub(super) async fn write(
         &self,
         blobs: &[Blob],
         known: &[Option<Descriptor>],
-        there: &[bool],
+        exists: &[bool],
     ) -> Result<Vec<Outcome>> {
         let mut outcomes: Vec<Option<Outcome>> = vec![None; blobs.len()];
         let mut waiting = Vec::new();
         for (index, blob) in blobs.iter().enumerate() {
             match &known[index] {
-                Some(descriptor) if there[index] => {
+                Some(descriptor) if exists[index] => {
                     let (descriptor, state) = (descriptor.clone(), BlobState::Exists);
                     self.tell(Event::Blob { blob: blob.digest(), state });
                     outcomes[index] = Some(Outcome::unsent(descriptor, state));
@@ -78,17 +78,22 @@ impl Transfer<'_> {
                 _ => waiting.push(index),
             }
         }
-        // The largest last, where it is taken from.
+        // The largest last, since `pop` takes the last.
         waiting.sort_by_key(|index| blobs[*index].size());
 
-        let mut limit = Limit::new(self.concurrency, Instant::now());
-        let (mut sending, mut running) = (FuturesUnordered::new(), Vec::<Running>::new());
+        let mut limit = ConcurrencyLimit::new(self.concurrency, Instant::now());
+        let (mut sending, mut running) = (FuturesUnordered::new(), Vec::<RunningBlob>::new());
         let (mut moved, mut overloads) = (0, self.target.overloads());
         loop {
             while let Some(index) = self.next(&mut waiting, blobs, &running, &limit) {
                 let counter = Counter::default();
-                let is_large = blobs[index].size() >= SMALL_BLOB_BYTES;
-                running.push(Running { index, is_large, counter: counter.clone(), told: 0 });
+                let is_large = blobs[index].size() >= MIN_LARGE_BLOB_BYTES;
+                running.push(RunningBlob {
+                    index,
+                    is_large,
+                    counter: counter.clone(),
+                    reported: 0,
+                });
                 let known = known[index].as_ref();
                 sending.push(async move {
                     (index, self.target.write(&blobs[index], known, &counter).await)
@@ -99,22 +104,22 @@ impl Transfer<'_> {
             }
             match select(sending.next(), std::pin::pin!(sleep(REPORT_INTERVAL))).await {
                 Either::Left((Some((index, outcome)), _)) => {
-                    moved += self.tell_moved(&mut running, blobs);
-                    running.retain(|part| part.index != index);
+                    moved += self.report_moved(&mut running, blobs);
+                    running.retain(|blob| blob.index != index);
                     let outcome = outcome?;
                     let blob = blobs[index].digest();
                     self.tell(Event::Blob { blob, state: outcome.state });
                     outcomes[index] = Some(outcome);
                 }
                 Either::Left((None, _)) => break,
-                Either::Right(_) => moved += self.tell_moved(&mut running, blobs),
+                Either::Right(_) => moved += self.report_moved(&mut running, blobs),
             }
-            let asked = self.target.overloads();
-            if asked > overloads {
-                overloads = asked;
-                limit.spare(Instant::now(), moved);
+            let current_overloads = self.target.overloads();
+            if current_overloads > overloads {
+                overloads = current_overloads;
+                limit.halve(Instant::now(), moved);
             }
-            limit.watch(moved, !waiting.is_empty(), Instant::now());
+            limit.adapt(moved, !waiting.is_empty(), Instant::now());
         }
         outcomes
             .into_iter()
@@ -122,105 +127,107 @@ impl Transfer<'_> {
             .ok_or_else(|| Error::failed("a blob of the image was neither transferred nor found"))
     }
 
-    /// The next part to send, if another may be sent now.
+    /// Takes the index of the next blob from `waiting`, if the limits allow another blob.
     fn next(
         &self,
         waiting: &mut Vec<usize>,
         blobs: &[Blob],
-        running: &[Running],
-        limit: &Limit,
+        running: &[RunningBlob],
+        limit: &ConcurrencyLimit,
     ) -> Option<usize> {
-        let most = self.concurrency.unwrap_or(MAX_CONCURRENT_BLOBS);
-        if running.len() >= most {
+        let max = self.concurrency.unwrap_or(MAX_CONCURRENT_BLOBS);
+        if running.len() >= max {
             return None;
         }
-        let large = running.iter().filter(|part| part.is_large).count();
+        let large = running.iter().filter(|blob| blob.is_large).count();
         if large < limit.current() {
             return waiting.pop();
         }
-        // The small ones are at the front, the smallest first.
+        // The smallest blob is the first.
         let first = *waiting.first()?;
-        (blobs[first].size() < SMALL_BLOB_BYTES).then(|| waiting.remove(0))
+        (blobs[first].size() < MIN_LARGE_BLOB_BYTES).then(|| waiting.remove(0))
     }
 
-    /// Tells how far the parts have come since it was last told, and how much that is together.
-    fn tell_moved(&self, running: &mut [Running], blobs: &[Blob]) -> u64 {
-        let mut forward = 0;
-        for part in running {
-            let now = part.counter.get();
-            let bytes = now as i64 - part.told as i64;
+    /// Reports the bytes of each blob since the last report, and returns their sum without the negative ones.
+    fn report_moved(&self, running: &mut [RunningBlob], blobs: &[Blob]) -> u64 {
+        let mut moved = 0;
+        for running_blob in running {
+            let current = running_blob.counter.get();
+            let bytes = current as i64 - running_blob.reported as i64;
             if bytes != 0 {
-                let blob = blobs[part.index].digest();
+                let blob = blobs[running_blob.index].digest();
                 self.tell(Event::Moved { blob, bytes });
             }
-            forward += now.saturating_sub(part.told);
-            part.told = now;
+            moved += current.saturating_sub(running_blob.reported);
+            running_blob.reported = current;
         }
-        forward
+        moved
     }
 }
 
-/// What most links carry well, and what browsers and container tools begin with or end at.
-const FIRST_LIMIT: usize = 4;
-/// Beyond this more connections only share what there is.
-const MAX_LIMIT: usize = 16;
-/// How long a number of blobs at once is watched before another is tried.
-const OBSERVATION_PERIOD: Duration = Duration::from_millis(400);
-/// How much more must go through for more blobs at once to be worth it.
-const MIN_SPEEDUP: f64 = 1.08;
+/// The initial limit, which suits most links. Browsers and container tools use similar numbers.
+const INITIAL_CONCURRENT_BLOBS: usize = 4;
+/// The maximum limit. More connections hardly increase the throughput.
+const MAX_CONCURRENT_LARGE_BLOBS: usize = 16;
+/// The duration of a measurement, before the limit changes.
+const MEASUREMENT_PERIOD: Duration = Duration::from_millis(400);
+/// The minimum increase of the throughput that justifies a higher limit.
+const MIN_SPEEDUP_FACTOR: f64 = 1.08;
 
-/// The number of large blobs that are sent at once: it adapts to the link, or is fixed.
+/// The maximum number of concurrent large blobs, fixed or adapted to the link.
 ///
-/// One more is tried for as long as that lets more through; where it does not, the last number stays.
-/// A registry that asks to be spared halves it.
+/// The limit grows by one while the throughput grows, and then stays. An overloaded registry halves it.
 #[derive(Debug)]
-pub(super) struct Limit {
+pub(super) struct ConcurrencyLimit {
     current: usize,
-    adaptive: bool,
-    /// Bytes a second before the last change.
-    before: f64,
-    watched_from: Instant,
-    moved_then: u64,
+    is_adaptive: bool,
+    /// The throughput before the last change, in bytes per second.
+    previous_rate: f64,
+    /// The start of the current measurement.
+    measured_from: Instant,
+    /// The moved bytes at the start of the current measurement.
+    moved_before: u64,
 }
 
-impl Limit {
+impl ConcurrencyLimit {
     pub(super) fn new(fixed: Option<usize>, now: Instant) -> Self {
         Self {
-            current: fixed.unwrap_or(FIRST_LIMIT).max(1),
-            adaptive: fixed.is_none(),
-            before: 0.0,
-            watched_from: now,
-            moved_then: 0,
+            current: fixed.unwrap_or(INITIAL_CONCURRENT_BLOBS).max(1),
+            is_adaptive: fixed.is_none(),
+            previous_rate: 0.0,
+            measured_from: now,
+            moved_before: 0,
         }
     }
 
-    /// How many may be sent at once.
+    /// Returns the current limit.
     pub(super) fn current(&self) -> usize {
         self.current
     }
 
-    /// Tries one more if the last change was worth it.
+    /// Increases the limit by one if the last increase improved the throughput.
     ///
-    /// `moved` are the bytes that went through in all; `full` says that one more would have been sent.
-    pub(super) fn watch(&mut self, moved: u64, full: bool, now: Instant) {
-        let elapsed = now.saturating_duration_since(self.watched_from);
-        if !self.adaptive || elapsed < OBSERVATION_PERIOD {
+    /// `moved` is the total number of moved bytes. `has_waiting` is whether more blobs are waiting.
+    pub(super) fn adapt(&mut self, moved: u64, has_waiting: bool, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.measured_from);
+        if !self.is_adaptive || elapsed < MEASUREMENT_PERIOD {
             return;
         }
-        let rate = moved.saturating_sub(self.moved_then) as f64 / elapsed.as_secs_f64();
-        (self.watched_from, self.moved_then) = (now, moved);
-        if full && rate > self.before * MIN_SPEEDUP {
-            self.before = rate;
-            self.current = (self.current + 1).min(MAX_LIMIT);
+        let rate = moved.saturating_sub(self.moved_before) as f64 / elapsed.as_secs_f64();
+        (self.measured_from, self.moved_before) = (now, moved);
+        if has_waiting && rate > self.previous_rate * MIN_SPEEDUP_FACTOR {
+            self.previous_rate = rate;
+            self.current = (self.current + 1).min(MAX_CONCURRENT_LARGE_BLOBS);
         }
     }
 
-    /// The registry asked to be spared, or did not answer in time.
-    pub(super) fn spare(&mut self, now: Instant, moved: u64) {
-        if self.adaptive {
+    /// Halves the limit, after the registry was overloaded or did not respond in time.
+    pub(super) fn halve(&mut self, now: Instant, moved: u64) {
+        if self.is_adaptive {
             self.current = (self.current / 2).max(1);
-            // What went through while it refused is no measure.
-            (self.before, self.watched_from, self.moved_then) = (f64::INFINITY, now, moved);
+            // The throughput of an overloaded registry is no reason to increase the limit again.
+            (self.previous_rate, self.measured_from, self.moved_before) =
+                (f64::INFINITY, now, moved);
         }
     }
 }
@@ -229,57 +236,63 @@ impl Limit {
 mod tests {
     use super::*;
 
-    /// Watches for a while in which `rate` bytes a second go through at the current number.
-    fn settle(limit: &mut Limit, rate: impl Fn(usize) -> f64) -> usize {
-        let (mut now, mut moved) = (limit.watched_from, limit.moved_then);
+    /// Simulates a link with `rate` bytes per second at the current limit, and returns the final limit.
+    fn settle(limit: &mut ConcurrencyLimit, rate: impl Fn(usize) -> f64) -> usize {
+        let (mut now, mut moved) = (limit.measured_from, limit.moved_before);
         for _ in 0..100 {
-            now += OBSERVATION_PERIOD;
-            moved += (rate(limit.current()) * OBSERVATION_PERIOD.as_secs_f64()) as u64;
-            limit.watch(moved, true, now);
+            now += MEASUREMENT_PERIOD;
+            moved += (rate(limit.current()) * MEASUREMENT_PERIOD.as_secs_f64()) as u64;
+            limit.adapt(moved, true, now);
         }
         limit.current()
     }
 
     #[test]
-    fn it_grows_while_more_goes_through() {
+    fn limit_grows_with_the_throughput() {
         let now = Instant::now();
-        let each_has_its_own = |at_once: usize| at_once as f64 * 1e6;
-        // The fourteenth brings a thirteenth more, and that is not worth it.
-        assert_eq!(settle(&mut Limit::new(None, now), each_has_its_own), 14);
-        let five_fill_it = |at_once: usize| at_once.min(6) as f64 * 1e6;
-        assert_eq!(settle(&mut Limit::new(None, now), five_fill_it), 7);
-        let one_fills_it = |_| 1e6;
-        assert_eq!(settle(&mut Limit::new(None, now), one_fills_it), FIRST_LIMIT + 1);
+        let proportional = |concurrent: usize| concurrent as f64 * 1e6;
+        // The fourteenth blob increases the throughput by a thirteenth, which is below the minimum.
+        assert_eq!(settle(&mut ConcurrencyLimit::new(None, now), proportional), 14);
+        let saturated_by_six = |concurrent: usize| concurrent.min(6) as f64 * 1e6;
+        assert_eq!(settle(&mut ConcurrencyLimit::new(None, now), saturated_by_six), 7);
+        let saturated_by_one = |_| 1e6;
+        assert_eq!(
+            settle(&mut ConcurrencyLimit::new(None, now), saturated_by_one),
+            INITIAL_CONCURRENT_BLOBS + 1
+        );
     }
 
     #[test]
-    fn what_is_fixed_stays() {
+    fn fixed_limit_does_not_change() {
         let now = Instant::now();
-        let mut limit = Limit::new(Some(2), now);
-        assert_eq!(settle(&mut limit, |at_once| at_once as f64 * 1e6), 2);
-        limit.spare(now, 0);
+        let mut limit = ConcurrencyLimit::new(Some(2), now);
+        assert_eq!(settle(&mut limit, |concurrent| concurrent as f64 * 1e6), 2);
+        limit.halve(now, 0);
         assert_eq!(limit.current(), 2);
-        assert_eq!(Limit::new(Some(0), now).current(), 1);
+        assert_eq!(ConcurrencyLimit::new(Some(0), now).current(), 1);
     }
 
     #[test]
-    fn a_registry_that_asks_is_spared() {
+    fn overloaded_registry_halves_the_limit() {
         let now = Instant::now();
-        let mut limit = Limit::new(None, now);
-        limit.spare(now, 0);
-        assert_eq!(limit.current(), FIRST_LIMIT / 2);
-        assert_eq!(settle(&mut limit, |at_once| at_once as f64 * 1e6), FIRST_LIMIT / 2);
+        let mut limit = ConcurrencyLimit::new(None, now);
+        limit.halve(now, 0);
+        assert_eq!(limit.current(), INITIAL_CONCURRENT_BLOBS / 2);
+        assert_eq!(
+            settle(&mut limit, |concurrent| concurrent as f64 * 1e6),
+            INITIAL_CONCURRENT_BLOBS / 2
+        );
         for _ in 0..9 {
-            limit.spare(now, 0);
+            limit.halve(now, 0);
         }
         assert_eq!(limit.current(), 1);
     }
 
     #[test]
-    fn nothing_is_learned_where_there_is_nothing_more_to_send() {
+    fn limit_stays_without_waiting_blobs() {
         let start = Instant::now();
-        let mut limit = Limit::new(None, start);
-        limit.watch(1 << 30, false, start + OBSERVATION_PERIOD);
-        assert_eq!(limit.current(), FIRST_LIMIT);
+        let mut limit = ConcurrencyLimit::new(None, start);
+        limit.adapt(1 << 30, false, start + MEASUREMENT_PERIOD);
+        assert_eq!(limit.current(), INITIAL_CONCURRENT_BLOBS);
     }
 }

@@ -1,4 +1,4 @@
-//! [`ImageSelector`]: which image of a source; and the text form `PATH[:SELECTOR]` of sources and targets.
+//! [`ImageSelector`]: selects an image of a source; and the text form `PATH[:SELECTOR]` of sources and targets.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use crate::model::Digest;
 
-/// The selection of one image in a layout or archive that may have several.
+/// The selection of one image in a layout or archive.
 ///
 /// ```
 /// use ark_container_core::transfer::ImageSelector;
@@ -37,7 +37,7 @@ impl From<&str> for ImageSelector {
             return Self::Digest(digest);
         }
         match rest.parse() {
-            // `usize` also parses a sign, and zeros in front.
+            // `usize` also parses a sign and leading zeros.
             Ok(position) if text == format!("@{position}") => Self::Index(position),
             _ => Self::Name(text.to_owned()),
         }
@@ -68,10 +68,10 @@ impl fmt::Display for ImageSelector {
     }
 }
 
-/// Splits `PATH`, `PATH:SELECTOR` and `PATH@DIGEST`, where the path may have colons as well.
+/// Splits `PATH`, `PATH:SELECTOR` and `PATH@DIGEST`. The path may contain colons.
 ///
-/// The longest part of the text that exists belongs to the path. The path extends from there to the next
-/// colon, so that the folder or file itself need not exist.
+/// The longest existing start of the text belongs to the path. The path extends to the next colon after it, so the
+/// folder or file itself need not exist.
 pub(super) fn split_path(text: &str) -> (PathBuf, Option<ImageSelector>) {
     let is_digest = |offset: usize| {
         let selector = ImageSelector::from(&text[offset..]);
@@ -149,7 +149,7 @@ mod tests {
             ("none:h.example:5000/t/n:v1", "none", Some("h.example:5000/t/n:v1")),
             ("ws:v1", "ws", Some("v1")),
             ("ws:1", "ws:1", None),
-            // A new folder in one that exists.
+            // A new folder in an existing folder.
             ("ws:1/new", "ws:1/new", None),
             ("ws:1/new:v9", "ws:1/new", Some("v9")),
             ("ws:1/new/deep:v9:x", "ws:1/new/deep", Some("v9:x")),

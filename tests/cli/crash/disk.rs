@@ -255,7 +255,7 @@ fn piped_archive_needs_temporary_space() {
         let run = push(source, &small);
         assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{run:?}");
         let expected =
-            format!("there is no room for {name} in ~/small; make some, or set TMPDIR to");
+            format!("not enough disk space for {name} in ~/small; free some, or set TMPDIR to");
         assert!(run.stderr.contains(&expected), "{run:?}");
         assert_eq!(fs::read_dir(&small).unwrap().count(), 0, "nothing is left");
         assert_eq!(push(source, &sandbox.path("")).code, 0);

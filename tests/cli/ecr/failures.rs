@@ -147,7 +147,7 @@ fn immutable_tag_is_a_conflict() {
     cloud.printed(&push("first"));
     assert_snapshot!(reported(&cloud, &push("second")).replace(&cloud.host(), "HOST"), @r"
     exit 6
-    error: image HOST/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:v1 cannot be changed: the tags of this repository stay where they were first put
+    error: image HOST/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:v1 cannot be changed: the tags of this repository are immutable
       help: push it under another tag: ark-catalog-container-tool --push a:TAG --from oci:second --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
 }

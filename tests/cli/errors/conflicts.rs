@@ -54,7 +54,7 @@ fn push_to_immutable_tag_is_a_conflict() {
     let url = sandbox.printed(&push("first"));
     assert_snapshot!(on(&sandbox, "--push a:v1 --from oci:other"), @"
     exit 6
-    error: image 127.0.0.1:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:v1 cannot be changed: the tags of this repository stay where they were first put
+    error: image 127.0.0.1:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:v1 cannot be changed: the tags of this repository are immutable
       help: push it under another tag: ark-catalog-container-tool --push a:TAG --from oci:other --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
     assert_eq!(sandbox.printed(&push("first")), url);

@@ -33,7 +33,7 @@ fn missing_source_is_reported() {
     ");
     assert_snapshot!(push(&sandbox, "absent"), @r#"
     exit 2
-    error: "absent" is no image source: there is no such file, docker is not installed, podman is not installed; write docker-daemon:REF, podman:REF, docker-archive:FILE[:REF], oci:DIR[:REF], oci-archive:FILE[:REF], or - for an archive on standard input
+    error: "absent" is not an image source: the file does not exist, docker is not installed, podman is not installed; write docker-daemon:REF, podman:REF, docker-archive:FILE[:REF], oci:DIR[:REF], oci-archive:FILE[:REF], or - for an archive on standard input
     "#);
     assert_snapshot!(push(&sandbox, "oci:"), @r#"
     exit 2
@@ -56,7 +56,7 @@ fn invalid_image_is_reported() {
     ");
     assert_snapshot!(push(&sandbox, "empty"), @r#"
     exit 2
-    error: "empty" is no image source: the folder is no OCI layout, for it has no file oci-layout, docker is not installed, podman is not installed; write docker-daemon:REF, podman:REF, docker-archive:FILE[:REF], oci:DIR[:REF], oci-archive:FILE[:REF], or - for an archive on standard input
+    error: "empty" is not an image source: the folder has no file oci-layout, docker is not installed, podman is not installed; write docker-daemon:REF, podman:REF, docker-archive:FILE[:REF], oci:DIR[:REF], oci-archive:FILE[:REF], or - for an archive on standard input
     "#);
     sandbox.write_image("damaged", "hello");
     sandbox.write("damaged/index.json", "{");

@@ -164,7 +164,7 @@ fn podman_image_has_one_digest_on_each_push() {
     served.sandbox.write("localhost/sample:1", fs::read(served.sandbox.path("saved.tar")).unwrap());
     let run = served.sandbox.finish(&mut push(&served, "localhost/sample:1"));
     assert_eq!(run.code, 2, "{run:?}");
-    let expected = "\"localhost/sample:1\" may be several things; write ./localhost/sample:1 or \
+    let expected = "\"localhost/sample:1\" is ambiguous; write ./localhost/sample:1 or \
         podman:localhost/sample:1";
     assert!(run.stderr.contains(expected), "{run:?}");
     let from_file = pushed(&served, &mut push(&served, "./localhost/sample:1"));
@@ -211,7 +211,7 @@ fn missing_command_suggests_its_package() {
     ");
     assert_snapshot!(reported(&sandbox, "alpine:3"), @r#"
     exit 2
-    error: "alpine:3" is no image source: there is no such file, docker is not installed, podman is not installed; write docker-daemon:REF, podman:REF, docker-archive:FILE[:REF], oci:DIR[:REF], oci-archive:FILE[:REF], or - for an archive on standard input
+    error: "alpine:3" is not an image source: the file does not exist, docker is not installed, podman is not installed; write docker-daemon:REF, podman:REF, docker-archive:FILE[:REF], oci:DIR[:REF], oci-archive:FILE[:REF], or - for an archive on standard input
     "#);
     assert_snapshot!(reported(&sandbox, "podman:-q"), @r#"
     exit 2
@@ -230,7 +230,7 @@ fn stopped_daemon_is_reported() {
     let mut push = push_with_stubs(&sandbox, "docker-daemon:alpine:3");
     let run = sandbox.finish(push.env("DOCKER_HOST", "unix:///nowhere/docker.sock"));
     assert_eq!(run.code, 1, "{run:?}");
-    assert!(run.stderr.contains("docker does not give its image alpine:3"), "{run:?}");
+    assert!(run.stderr.contains("docker cannot save the image alpine:3"), "{run:?}");
     assert!(
         run.stderr.contains("Cannot connect to the Docker daemon at unix:///nowhere"),
         "{run:?}"
@@ -252,7 +252,7 @@ fn failed_save_is_reported() {
     };
     assert_snapshot!(save("echo part; echo 'unexpected EOF' >&2; exit 1"), @"
     exit 1
-    error: docker does not give its image a:1: unexpected EOF
+    error: docker cannot save the image a:1: unexpected EOF
     ");
     assert_snapshot!(save("echo no archive"), @"
     exit 1
@@ -260,12 +260,12 @@ fn failed_save_is_reported() {
     ");
     assert_snapshot!(save("kill -9 $$"), @"
     exit 1
-    error: docker does not give its image a:1: signal: 9 (SIGKILL)
+    error: docker cannot save the image a:1: signal: 9 (SIGKILL)
     ");
     write_stub(&sandbox, "docker", "echo nonsense");
     assert_snapshot!(reported(&sandbox, "docker-daemon:a:1"), @r#"
     exit 1
-    error: docker does not give its image a:1: "nonsense" is no ID of an image
+    error: docker cannot save the image a:1: "nonsense" is not an image ID
     "#);
 }
 
@@ -339,7 +339,7 @@ fn ambiguous_image_name_is_rejected() {
     }
     assert_snapshot!(reported(&sandbox, "alpine:3"), @r#"
     exit 2
-    error: "alpine:3" may be several things; write docker-daemon:alpine:3 or podman:alpine:3
+    error: "alpine:3" is ambiguous; write docker-daemon:alpine:3 or podman:alpine:3
     "#);
 }
 
@@ -348,7 +348,7 @@ fn empty_standard_input_is_reported() {
     let sandbox = with_repository();
     assert_snapshot!(reported(&sandbox, "-"), @"
     exit 1
-    error: standard input: nothing came
+    error: standard input: it is empty
     ");
 }
 

@@ -1,4 +1,4 @@
-//! Registries of any kind: their logins, rate limits and repositories.
+//! Tests registries of any kind: logins, rate limits and repositories.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -37,14 +37,14 @@ fn bearer(service: &Scripted) -> String {
     )
 }
 
-/// What each request sends as its login.
+/// Returns the `Authorization` header of each request.
 fn logins(registry: Scripted) -> Vec<Option<String>> {
     let requests = registry.requests();
     requests.iter().map(|request| request.header("authorization").map(str::to_owned)).collect()
 }
 
 #[tokio::test]
-async fn password_is_sent_after_the_registry_asks() {
+async fn password_is_sent_only_after_a_challenge() {
     let challenge = "WWW-Authenticate: Basic realm=\"x\"";
     let registry = Scripted::new([
         answer("401 Unauthorized", &[challenge], ""),
@@ -58,7 +58,7 @@ async fn password_is_sent_after_the_registry_asks() {
 }
 
 #[tokio::test]
-async fn password_goes_to_the_login_service_alone() {
+async fn password_is_sent_only_to_the_login_service() {
     let service = Scripted::new([answer("200 OK", &[], r#"{"token":"t-01"}"#)]);
     let unauthorized = answer("401 Unauthorized", &[&bearer(&service)], "");
     let registry = Scripted::new([unauthorized, answer("200 OK", &[], "")]);
@@ -83,17 +83,17 @@ async fn identity_token_is_exchanged_by_post() {
     let unauthorized = answer("401 Unauthorized", &[&bearer(&service)], "");
     let registry = Scripted::new([unauthorized, answer("200 OK", &[], "")]);
     assert!(client_of(&registry, Some(identity_token())).blob_exists(&digest()).await.unwrap());
-    let asked = &service.requests()[0];
-    assert_eq!(asked.line, "POST /token HTTP/1.1");
+    let request = &service.requests()[0];
+    assert_eq!(request.line, "POST /token HTTP/1.1");
     let form = "grant_type=refresh_token&client_id=ark-container&refresh_token=refresh-1\
                 &service=test&scope=repository%3Ateam%2Fapp%3Apull";
-    assert_eq!(String::from_utf8_lossy(&asked.body), form);
+    assert_eq!(String::from_utf8_lossy(&request.body), form);
     assert_eq!(logins(registry), [None, Some("Bearer t-01".to_owned())]);
 }
 
 #[tokio::test]
-async fn refused_login_says_whether_there_was_one() {
-    let refused = |answers: usize, credentials| async move {
+async fn rejected_login_differs_from_missing_login() {
+    let rejected = |answers: usize, credentials| async move {
         let registry =
             Scripted::new(vec![refusal("401 Unauthorized", "UNAUTHORIZED", "no"); answers]);
         let error = client_of(&registry, credentials).start_upload().await.unwrap_err();
@@ -101,9 +101,9 @@ async fn refused_login_says_whether_there_was_one() {
         assert_eq!(registry.requests().len(), answers);
         error.to_string()
     };
-    assert!(refused(2, Some(password())).await.ends_with(" refuses the credentials"));
-    assert!(refused(1, Some(identity_token())).await.ends_with(" refuses the credentials"));
-    let anonymous = refused(1, None).await;
+    assert!(rejected(2, Some(password())).await.ends_with(" rejects the credentials"));
+    assert!(rejected(1, Some(identity_token())).await.ends_with(" rejects the credentials"));
+    let anonymous = rejected(1, None).await;
     assert!(
         anonymous.ends_with("/team/app does not exist, or requires credentials"),
         "{anonymous}"
@@ -111,7 +111,7 @@ async fn refused_login_says_whether_there_was_one() {
 }
 
 #[tokio::test]
-async fn rate_limit_names_the_reset_and_is_not_waited_for() {
+async fn rate_limit_error_names_distant_reset() {
     for header in ["RateLimit-Remaining: 0;w=21600", "Retry-After: 21600", "RateLimit-Reset: 21600"]
     {
         let limited = answer("429 Too Many Requests", &[header], "slow down");
@@ -135,7 +135,7 @@ async fn rate_limit_names_the_reset_and_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn error_names_the_image_as_docker_does() {
+async fn error_has_the_image_name_of_docker() {
     let registry = Scripted::new([answer("404 Not Found", &[], "")]);
     let client = client_of(&registry, None);
     let reference = "v1".parse().unwrap();
@@ -151,7 +151,7 @@ async fn error_names_the_image_as_docker_does() {
 }
 
 #[test]
-fn plain_http_is_used_for_loopback_or_on_request() {
+fn plain_http_requires_loopback_or_an_option() {
     for (name, plain_http, base) in [
         ("alpine", false, "https://registry-1.docker.io/v2/library/alpine/"),
         ("localhost:5000/a", false, "http://localhost:5000/v2/a/"),
@@ -165,7 +165,7 @@ fn plain_http_is_used_for_loopback_or_on_request() {
 }
 
 #[tokio::test]
-async fn registry_without_referrers_has_them_by_tag() {
+async fn registry_without_referrers_api_uses_the_tag() {
     let typed = "Content-Type: application/vnd.oci.image.index.v1+json";
     for status in ["404 Not Found", "400 Bad Request", "405 Method Not Allowed", "501 E"] {
         let index =
@@ -186,7 +186,7 @@ mod registry {
     use crate::testing::{SampleImage, TestRegistry};
 
     #[tokio::test]
-    async fn image_is_read_with_the_login_of_docker() {
+    async fn image_is_read_with_docker_login() {
         let registry = TestRegistry::start().unwrap();
         let catalog = registry.catalog().in_organization(OrganizationId::TBD);
         let repository = catalog.create("test/repo").await.unwrap();

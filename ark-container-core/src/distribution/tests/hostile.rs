@@ -1,4 +1,4 @@
-//! Registries that attack their clients.
+//! Tests registries that attack their clients.
 
 use super::*;
 use crate::distribution::Upload;
@@ -13,29 +13,29 @@ fn assert_clean(error: &Error) {
 }
 
 #[tokio::test]
-async fn echoed_password_is_struck_out_of_errors() {
+async fn echoed_password_is_redacted_in_errors() {
     let echoes = [format!("hunter2 {ENCODED}"), "x ".repeat(250) + "hunter2"];
     for echo in &echoes {
         for status in ["400 Bad Request", "403 Forbidden", "409 Conflict", "429 T", "500 E"] {
             let json = refusal(status, echo, echo);
             let headers = [format!("WWW-Authenticate: Basic realm=\"{echo}\"")];
             for answer in [json, answer(status, &[&headers[0]], &format!("<b>{echo}</b>"))] {
-                assert_clean(&refused(answer.clone()).await);
-                assert_clean(&put_refused(answer).await);
+                assert_clean(&fetch_error(answer.clone()).await);
+                assert_clean(&put_error(answer).await);
             }
         }
     }
     let realms = ["ftp://hunter2.example/", "hunter2", "http://127.0.0.1:1/hunter2"];
     for realm in realms {
         let challenge = format!("WWW-Authenticate: Bearer realm=\"{realm}\"");
-        assert_clean(&refused(answer("401 Unauthorized", &[&challenge], "")).await);
+        assert_clean(&fetch_error(answer("401 Unauthorized", &[&challenge], "")).await);
     }
     let redirect = answer("307 T", &["Location: http://{host}/hunter2"], "");
-    assert_clean(&refused_after([redirect, answer("200 OK", &[], "{")]).await);
+    assert_clean(&tags_error([redirect, answer("200 OK", &[], "{")]).await);
 }
 
-/// The error of listing tags with these answers.
-async fn refused_after<const N: usize>(answers: [String; N]) -> Error {
+/// Returns the error of listing tags with these responses.
+async fn tags_error<const N: usize>(answers: [String; N]) -> Error {
     registry_error(Scripted::new(answers)).await
 }
 
@@ -44,7 +44,7 @@ async fn registry_error(registry: Scripted) -> Error {
 }
 
 #[tokio::test]
-async fn echoed_password_is_struck_out_of_locations() {
+async fn echoed_password_is_redacted_in_locations() {
     let registry = Scripted::new([
         answer("202 Accepted", &[&format!("Location: /u/hunter2/{ENCODED}")], ""),
         answer("500 E", &["Range: hunter2"], ""),
@@ -59,7 +59,7 @@ async fn echoed_password_is_struck_out_of_locations() {
 }
 
 #[tokio::test]
-async fn weak_password_does_not_spoil_headers() {
+async fn weak_password_leaves_headers_intact() {
     let digest = digest().to_string();
     let location = format!("Location: /u/{}", &digest[7..11]);
     let docker = format!("Content-Type: {}", media_type::DOCKER_MANIFEST);
@@ -81,7 +81,7 @@ async fn weak_password_does_not_spoil_headers() {
 }
 
 #[tokio::test]
-async fn unknown_media_type_shows_no_secret() {
+async fn unknown_media_type_is_redacted() {
     let headers = ["Content-Type: text/hunter2\u{a0}; x"];
     let registry = Scripted::new([answer("200 OK", &headers, "{}")]);
     let manifest = registry.client().fetch_manifest(&"v1".parse().unwrap()).await.unwrap();
@@ -89,16 +89,16 @@ async fn unknown_media_type_shows_no_secret() {
 }
 
 #[tokio::test]
-async fn echo_of_an_answer_that_is_no_json_is_not_shown() {
+async fn invalid_json_is_not_shown() {
     for body in [r#"{"tags":"hunter2"}"#, r#"["hunter2"]"#, "hunter2"] {
-        let error = refused_after([answer("200 OK", &[], body)]).await;
+        let error = tags_error([answer("200 OK", &[], body)]).await;
         assert!(chain(&error).contains("at line 1, column"), "{error}");
         assert_clean(&error);
     }
 }
 
 #[tokio::test]
-async fn echoed_token_is_struck_out() {
+async fn echoed_token_is_redacted() {
     let service = Scripted::new([answer("200 OK", &[], r#"{"token":"t-secret"}"#)]);
     let realm = format!("WWW-Authenticate: Bearer realm=\"http://{}/token\"", service.host());
     let echo = refusal("400 Bad Request", "X", "t-secret hunter2");
@@ -109,10 +109,10 @@ async fn echoed_token_is_struck_out() {
 }
 
 #[tokio::test]
-async fn registry_with_tls_gets_no_plain_http() {
+async fn https_registry_cannot_request_plain_http() {
     let image: ImageReference = "registry.example/a".parse().unwrap();
     let client = Client::foreign(&image, None, false).unwrap().with_retry(Retry::never());
-    // As a `Location` names it. No host is dialled.
+    // The locations are those of a `Location` header. The client connects to none of them.
     for location in
         ["http://registry.example/u", "http://127.0.0.1:1/u", "ftp://registry.example/u"]
     {
@@ -125,7 +125,7 @@ async fn registry_with_tls_gets_no_plain_http() {
 }
 
 #[tokio::test]
-async fn loopback_registry_leads_to_no_plain_http_elsewhere() {
+async fn loopback_registry_cannot_redirect_to_plain_http() {
     let location = "Location: http://registry.example/u";
     let opened = answer("202 Accepted", &[location], "");
     let redirect = answer("307 Temporary Redirect", &[location], "");
@@ -136,23 +136,23 @@ async fn loopback_registry_leads_to_no_plain_http_elsewhere() {
     assert!(error.to_string().ends_with("without TLS to http://registry.example/u"), "{error}");
     let error = client.fetch_manifest(&"v1".parse().unwrap()).await.unwrap_err();
     assert!(matches!(error, Error::Failed { .. }), "{error:?}");
-    assert!(chain(&error).contains("it redirects to plain HTTP"), "{}", chain(&error));
+    assert!(chain(&error).contains("the redirect leads to plain HTTP"), "{}", chain(&error));
 }
 
 #[tokio::test]
-async fn text_of_a_registry_is_escaped() {
+async fn registry_message_is_escaped() {
     let forged = "no\nhint: run this\u{202e}\u{200b}\u{2028}\x1b[2J";
     for answer in
         [refusal("400 Bad Request", forged, forged), answer("400 Bad Request", &[], forged)]
     {
-        let text = chain(&refused(answer).await);
+        let text = chain(&fetch_error(answer).await);
         assert!(text.contains(r"no hint: run this\u{202e}\u{200b} [2J"), "{text}");
         assert!(!text.contains(['\n', '\u{202e}', '\u{200b}', '\x1b']), "{text}");
     }
 }
 
 #[tokio::test]
-async fn listing_without_an_end_is_cut_off() {
+async fn endless_listing_is_rejected() {
     let page = |n: usize| {
         let next = format!("Link: </v2/x?n={n}>; rel=\"next\"");
         answer("200 OK", &[&next], &format!("{{\"tags\":[\"{}\"]}}", "x".repeat(15 << 20)))
@@ -166,48 +166,48 @@ async fn listing_without_an_end_is_cut_off() {
 }
 
 #[tokio::test]
-async fn listing_does_not_continue_on_another_host() {
+async fn next_page_on_another_host_is_rejected() {
     let next = "Link: <https://other.example/v2/x>; rel=\"next\"";
     let page = answer("200 OK", &[next], r#"{"manifests":[]}"#);
     let error = Scripted::new([page]).client().referrers(&digest(), None).await.unwrap_err();
     assert!(error.to_string().ends_with("is on another host"), "{error}");
 }
 
-/// The body of an answer that never ends, from one byte at a time.
+/// Tests responses that are slow and never end.
 #[cfg(feature = "local")]
 mod drip {
     use tokio::time::{Instant, sleep};
 
-    use super::super::super::response::Reply;
+    use super::super::super::response::BoundedResponse;
     use super::*;
     use crate::secrets::Secrets;
 
-    fn reply(delay: Duration, piece: &'static [u8]) -> Reply {
+    fn reply(delay: Duration, piece: &'static [u8]) -> BoundedResponse {
         let pieces = stream::repeat(()).then(move |()| async move {
             sleep(delay).await;
             Ok::<_, io::Error>(Bytes::from_static(piece))
         });
-        let answer = hyper::Response::new(reqwest::Body::wrap_stream(pieces));
-        Reply::new(answer.into(), &Secrets::default())
+        let response = hyper::Response::new(reqwest::Body::wrap_stream(pieces));
+        BoundedResponse::new(response.into(), &Secrets::default())
     }
 
     #[tokio::test(start_paused = true)]
-    async fn dripping_answer_ends_in_bounded_time() {
+    async fn slow_response_fails_in_bounded_time() {
         let started = Instant::now();
         let error = reply(Duration::from_secs(1), b"x").read_whole(1 << 20).await.unwrap_err();
         assert!(matches!(error, Error::Failed { .. }), "{error:?}");
-        assert!(error.to_string().contains("the answer is too slow: 1"), "{error}");
+        assert!(error.to_string().contains("the response is too slow: 1"), "{error}");
         assert!(started.elapsed().as_secs() <= 120);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silent_answer_is_temporary() {
+    async fn response_timeout_is_temporary() {
         let error = reply(Duration::from_secs(61), b"x").read_whole(1 << 20).await.unwrap_err();
         assert!(error.is_temporary(), "{error:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn slow_link_is_not_an_attack() {
+    async fn slow_link_can_fetch_a_blob() {
         let mut blob = reply(Duration::from_secs(1), &[0; 1100]);
         let started = Instant::now();
         while started.elapsed() < Duration::from_secs(3600) {

@@ -1,4 +1,4 @@
-//! What the client shows, to whom, and what it does when that is refused.
+//! Tests the login of the client, and its replacement after the registry rejects it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use crate::testing::scripted::Request;
 
 const EXPIRED: &str = "Your authorization token has expired. Reauthenticate and try again.";
 
-/// Gives passwords by number, and keeps whether there were any left.
+/// Issues numbered passwords, and counts them.
 #[derive(Debug)]
 struct Issuing {
     host: String,
@@ -39,7 +39,7 @@ fn basic(password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("AWS:{password}")))
 }
 
-fn shown(request: &Request) -> &str {
+fn authorization(request: &Request) -> &str {
     request.header("authorization").unwrap_or_default()
 }
 
@@ -50,14 +50,14 @@ fn bearer(realm: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_login_that_is_refused_is_replaced_once() {
+async fn rejected_login_is_replaced_once() {
     let refusals = [
         refusal("401 Unauthorized", "UNAUTHORIZED", "no"),
         refusal("403 Forbidden", "DENIED", EXPIRED),
     ];
-    for refused in refusals {
+    for rejected in refusals {
         let registry = Scripted::new([
-            refused,
+            rejected,
             answer("200 OK", &[], ""),
             answer("202 Accepted", &["Location: /u"], ""),
         ]);
@@ -68,7 +68,7 @@ async fn a_login_that_is_refused_is_replaced_once() {
         assert_eq!(issuing.issued.load(Ordering::Relaxed), 1);
         let requests = registry.requests();
         let expected = [basic("hunter2"), basic("new-1"), basic("new-1")];
-        assert_eq!([0, 1, 2].map(|at| shown(&requests[at]).to_owned()), expected);
+        assert_eq!([0, 1, 2].map(|at| authorization(&requests[at]).to_owned()), expected);
     }
 }
 
@@ -78,7 +78,7 @@ async fn head_request_with_403_renews_the_login() {
     let registry = Scripted::new([denied.clone(), answer("200 OK", &[], "")]);
     let client = registry.client().with_authenticate(issuing(&registry));
     assert!(client.blob_exists(&digest()).await.unwrap());
-    assert_eq!(shown(&registry.requests()[1]), basic("new-1"));
+    assert_eq!(authorization(&registry.requests()[1]), basic("new-1"));
 
     let registry = Scripted::new(vec![denied; 2]);
     let client = registry.client().with_authenticate(issuing(&registry));
@@ -88,21 +88,21 @@ async fn head_request_with_403_renews_the_login() {
 }
 
 #[tokio::test]
-async fn all_that_are_refused_at_once_share_a_new_login() {
+async fn concurrent_rejected_requests_share_new_login() {
     let unauthorized = refusal("401 Unauthorized", "UNAUTHORIZED", "no");
     let answers = [vec![unauthorized; 4], vec![answer("200 OK", &[], ""); 4]].concat();
     let registry = Scripted::new(answers);
     let issuing = issuing(&registry);
     let client = registry.client().with_authenticate(issuing.clone());
     let digest = digest();
-    let asking = (0..4).map(|_| client.blob_exists(&digest));
-    let there = futures_util::future::join_all(asking).await;
-    assert!(there.into_iter().all(|there| there.unwrap()));
+    let lookups = (0..4).map(|_| client.blob_exists(&digest));
+    let found = futures_util::future::join_all(lookups).await;
+    assert!(found.into_iter().all(|exists| exists.unwrap()));
     assert_eq!(issuing.issued.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]
-async fn a_refused_login_is_marked_for_whoever_gave_it() {
+async fn rejected_credentials_are_marked() {
     let registry = Scripted::new([refusal("401 Unauthorized", "UNAUTHORIZED", "no")]);
     let credentials = credentials_for(registry.host().as_str());
     let client = Client::new(registry.url(), credentials.clone()).unwrap();
@@ -110,7 +110,7 @@ async fn a_refused_login_is_marked_for_whoever_gave_it() {
     assert!(matches!(error, Error::Unauthenticated { .. }), "{error:?}");
     assert!(credentials.is_refused());
 
-    // A right that is missing is no fault of the login.
+    // A missing permission does not invalidate the login.
     let registry = Scripted::new([answer("403 Forbidden", &[], "")]);
     let credentials = credentials_for(registry.host().as_str());
     let client = Client::new(registry.url(), credentials.clone()).unwrap();
@@ -119,7 +119,7 @@ async fn a_refused_login_is_marked_for_whoever_gave_it() {
 }
 
 #[tokio::test]
-async fn a_login_that_is_refused_again_and_again_is_an_error() {
+async fn repeatedly_rejected_login_is_an_error() {
     let registry = Scripted::new(vec![refusal("401 Unauthorized", "UNAUTHORIZED", "no"); 3]);
     let issuing = issuing(&registry);
     let client = registry.patient_client().with_authenticate(issuing.clone());
@@ -130,7 +130,7 @@ async fn a_login_that_is_refused_again_and_again_is_an_error() {
 }
 
 #[tokio::test]
-async fn content_whose_login_was_refused_may_be_sent_again() {
+async fn upload_with_rejected_login_can_be_retried() {
     let unauthorized = refusal("401 Unauthorized", "UNAUTHORIZED", "no");
     let registry = Scripted::new([
         answer("202 Accepted", &["Location: /u"], ""),
@@ -144,11 +144,11 @@ async fn content_whose_login_was_refused_may_be_sent_again() {
     let error = send().await.unwrap_err();
     assert!(error.is_temporary(), "{error:?}");
     send().await.unwrap();
-    assert_eq!(shown(&registry.requests()[2]), basic("new-1"));
+    assert_eq!(authorization(&registry.requests()[2]), basic("new-1"));
 }
 
 #[tokio::test]
-async fn a_token_is_fetched_where_one_is_wanted() {
+async fn token_is_fetched_after_a_challenge() {
     let service = Scripted::new([answer("200 OK", &[], r#"{"token":"t-1","expires_in":300}"#)]);
     let realm = format!("http://{}/token", service.host());
     let registry = Scripted::new([
@@ -159,12 +159,13 @@ async fn a_token_is_fetched_where_one_is_wanted() {
     let client = registry.client();
     assert!(client.blob_exists(&digest()).await.unwrap());
     assert!(client.blob_exists(&digest()).await.unwrap());
-    let asked = service.requests();
+    let token_requests = service.requests();
     let line = "GET /token?service=test&scope=repository%3Aa%3Apull HTTP/1.1";
-    assert_eq!((asked[0].line.as_str(), shown(&asked[0])), (line, basic("hunter2").as_str()));
+    let first = &token_requests[0];
+    assert_eq!((first.line.as_str(), authorization(first)), (line, basic("hunter2").as_str()));
     let requests = registry.requests();
     let expected = [&basic("hunter2"), "Bearer t-1", "Bearer t-1"];
-    assert_eq!([0, 1, 2].map(|at| shown(&requests[at])), expected);
+    assert_eq!([0, 1, 2].map(|at| authorization(&requests[at])), expected);
 }
 
 #[tokio::test]
@@ -178,11 +179,11 @@ async fn expired_token_is_replaced_before_use() {
     let registry = Scripted::new([unauthorized, answer("200 OK", &[], "")]);
     assert!(registry.client().blob_exists(&digest()).await.unwrap());
     assert_eq!(service.requests().len(), 2);
-    assert_eq!(shown(&registry.requests()[1]), "Bearer t-2");
+    assert_eq!(authorization(&registry.requests()[1]), "Bearer t-2");
 }
 
 #[tokio::test]
-async fn nobody_in_particular_gets_a_token_too() {
+async fn anonymous_client_gets_a_token() {
     let service = Scripted::new([answer("200 OK", &[], r#"{"token":"t-1"}"#)]);
     let realm = format!("http://{}/token", service.host());
     let unauthorized = answer("401 Unauthorized", &[&bearer(&realm)], "");
@@ -192,24 +193,24 @@ async fn nobody_in_particular_gets_a_token_too() {
     assert_eq!(service.requests()[0].header("authorization"), None);
     let requests = registry.requests();
     assert_eq!(requests[0].header("authorization"), None);
-    assert_eq!(shown(&requests[1]), "Bearer t-1");
+    assert_eq!(authorization(&requests[1]), "Bearer t-1");
 }
 
 #[tokio::test]
-async fn a_login_service_elsewhere_in_clear_gets_no_password() {
+async fn login_service_without_tls_gets_no_password() {
     let unauthorized = answer("401 Unauthorized", &[&bearer("http://auth.example/token")], "");
     let registry = Scripted::new([unauthorized]);
     let error = registry.client().blob_exists(&digest()).await.unwrap_err();
-    assert!(error.to_string().ends_with("not a safe place for a password"), "{error}");
+    assert!(error.to_string().ends_with("which is not an HTTPS URL"), "{error}");
 }
 
 #[tokio::test]
-async fn a_login_service_that_refuses_is_named() {
+async fn error_names_the_login_service() {
     let service = Scripted::new([refusal("403 Forbidden", "DENIED", "who?")]);
     let realm = format!("http://{}/token", service.host());
     let registry = Scripted::new([answer("401 Unauthorized", &[&bearer(&realm)], "")]);
     let error = registry.client().blob_exists(&digest()).await.unwrap_err();
     assert!(matches!(error, Error::Unauthenticated { .. }), "{error:?}");
-    assert!(error.to_string().ends_with("/token gives no login"), "{error}");
+    assert!(error.to_string().ends_with("/token rejects the login"), "{error}");
     assert!(chain(&error).ends_with("DENIED: who?"), "{}", chain(&error));
 }

@@ -1,4 +1,4 @@
-//! Manifests that refer to another: they are listed, by the registry or by us.
+//! Tests the listing of referrers, by the registry and by the client.
 
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ async fn referrers_are_filtered_and_found_by_tag() {
 }
 
 #[tokio::test]
-async fn invalid_index_of_referrers_is_refused() {
+async fn invalid_index_of_referrers_is_rejected() {
     for (content, expected) in [
         (json!({"config": {}}), "missing field"),
         (json!({"Manifests": []}), "differs from \"manifests\" only by case"),
@@ -40,7 +40,7 @@ async fn invalid_index_of_referrers_is_refused() {
     }
 }
 
-/// A signature of what has [`digest`].
+/// Returns a signature of the manifest with [`digest`].
 fn signature() -> Manifest {
     let config = json!({"mediaType": "signature", "size": 2, "digest": digest()});
     let subject = json!({"mediaType": media_type::OCI_MANIFEST, "size": 7, "digest": digest()});
@@ -77,7 +77,7 @@ fn index(content: &Value) -> String {
     answer("200 OK", &[&media_type], &content.to_string())
 }
 
-/// The index that was put last, and where.
+/// Returns the request line and the index of the last PUT request.
 fn put_last(registry: Scripted) -> (String, Value) {
     let requests = registry.requests();
     let last = requests.last().unwrap();
@@ -86,7 +86,7 @@ fn put_last(registry: Scripted) -> (String, Value) {
 }
 
 #[tokio::test]
-async fn a_registry_that_says_so_lists_by_itself() {
+async fn registry_with_subject_header_lists_referrers() {
     let subject = format!("OCI-Subject: {}", digest());
     let registry = Scripted::new([answer("201 Created", &[&subject], "")]);
     put(&registry).await.unwrap();
@@ -94,7 +94,7 @@ async fn a_registry_that_says_so_lists_by_itself() {
 }
 
 #[tokio::test]
-async fn where_none_lists_it_is_added_to_the_index_at_the_tag() {
+async fn referrer_is_added_to_index_at_tag() {
     let registry = Scripted::new([created(), missing(), created()]);
     put(&registry).await.unwrap();
     let (line, written) = put_last(registry);
@@ -108,12 +108,12 @@ async fn where_none_lists_it_is_added_to_the_index_at_the_tag() {
     );
 
     let other = json!({"mediaType": "m", "digest": digest(), "size": 1, "data": "Kg=="});
-    let there = json!({"schemaVersion": 2, "manifests": [other], "annotations": {"a": "b"}});
-    let registry = Scripted::new([created(), index(&there), created()]);
+    let existing = json!({"schemaVersion": 2, "manifests": [other], "annotations": {"a": "b"}});
+    let registry = Scripted::new([created(), index(&existing), created()]);
     put(&registry).await.unwrap();
     let (_, written) = put_last(registry);
     assert_eq!(written["manifests"], json!([other, listed(&signature())]));
-    assert_eq!(written["annotations"], there["annotations"]);
+    assert_eq!(written["annotations"], existing["annotations"]);
 
     let empty = json!({"schemaVersion": 2, "manifests": null});
     let registry = Scripted::new([created(), index(&empty), created()]);
@@ -122,18 +122,18 @@ async fn where_none_lists_it_is_added_to_the_index_at_the_tag() {
 }
 
 #[tokio::test]
-async fn what_is_listed_is_not_listed_twice() {
-    let there = json!({"schemaVersion": 2, "manifests": [listed(&signature())]});
-    let registry = Scripted::new([created(), index(&there)]);
+async fn listed_referrer_is_not_added_again() {
+    let existing = json!({"schemaVersion": 2, "manifests": [listed(&signature())]});
+    let registry = Scripted::new([created(), index(&existing)]);
     put(&registry).await.unwrap();
     assert_eq!(registry.requests().len(), 2);
 }
 
 #[tokio::test]
-async fn a_tag_that_stands_for_something_else_is_left_alone() {
+async fn referrers_tag_of_other_content_is_kept() {
     let media_type = format!("Content-Type: {}", media_type::OCI_MANIFEST);
-    for there in [answer("200 OK", &[&media_type], "{}"), index(&json!({"schemaVersion": 2}))] {
-        let registry = Scripted::new([created(), there]);
+    for other in [answer("200 OK", &[&media_type], "{}"), index(&json!({"schemaVersion": 2}))] {
+        let registry = Scripted::new([created(), other]);
         let error = put(&registry).await.unwrap_err().to_string();
         assert!(error.contains(" cannot be listed: tag sha256-"), "{error}");
         assert_eq!(registry.requests().len(), 2);
@@ -141,15 +141,15 @@ async fn a_tag_that_stands_for_something_else_is_left_alone() {
 }
 
 #[tokio::test]
-async fn lost_answer_leads_to_question_for_referrers() {
+async fn lost_response_leads_to_lookup_of_referrers() {
     let signature = signature();
     let digest = format!("Docker-Content-Digest: {}", signature.digest);
-    let there = || answer("200 OK", &[&digest], "");
-    let registry = Scripted::new([String::new(), there(), index(&json!({"manifests": []}))]);
+    let stored = || answer("200 OK", &[&digest], "");
+    let registry = Scripted::new([String::new(), stored(), index(&json!({"manifests": []}))]);
     put(&registry).await.unwrap();
     assert!(registry.requests()[2].line.contains("/referrers/sha256:"));
 
-    let registry = Scripted::new([String::new(), there(), missing(), missing(), created()]);
+    let registry = Scripted::new([String::new(), stored(), missing(), missing(), created()]);
     put(&registry).await.unwrap();
     assert_eq!(put_last(registry).1["manifests"], json!([listed(&signature)]));
 }

@@ -1,4 +1,4 @@
-//! What is remembered, and what is not believed.
+//! Tests cached and invalid entries.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +15,7 @@ fn digest(of: &str) -> Digest {
     hash(of.as_bytes())
 }
 
-fn became(of: &str) -> Descriptor {
+fn compressed(of: &str) -> Descriptor {
     Descriptor::new(media_type::OCI_LAYER_GZIP, digest(of), 7)
 }
 
@@ -32,11 +32,11 @@ fn cache() -> (PushCache, TempDir) {
     (PushCache::new(folder.path().join("push")), folder)
 }
 
-async fn recall(cache: &PushCache, layers: &[&str]) -> Vec<Option<Descriptor>> {
+async fn cached_layers(cache: &PushCache, layers: &[&str]) -> Vec<Option<Descriptor>> {
     cache.compressed_layers(GZIP, layers.iter().map(|layer| digest(layer)).collect()).await
 }
 
-/// The only file in one of the folders.
+/// Returns the only entry in a folder of the cache.
 fn only_file(folder: &Path) -> std::path::PathBuf {
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut files = files.filter(|path| path.extension().is_some_and(|end| end == "json"));
@@ -46,23 +46,23 @@ fn only_file(folder: &Path) -> std::path::PathBuf {
 }
 
 #[tokio::test]
-async fn what_layers_became_is_known_to_the_next_push() {
+async fn compressed_layer_is_cached_for_next_push() {
     let (cache, folder) = cache();
-    assert_eq!(recall(&cache, &["a"]).await, [None]);
-    assert!(!folder.path().join("push").exists(), "nothing is created to look into it");
-    cache.add_compressed_layer(GZIP, &digest("a"), &became("x")).await;
-    cache.add_compressed_layer(GZIP, &digest("c"), &became("y")).await;
-    let recalled = recall(&cache, &["a", "b", "c"]).await;
-    assert_eq!(recalled, [Some(became("x")), None, Some(became("y"))]);
+    assert_eq!(cached_layers(&cache, &["a"]).await, [None]);
+    assert!(!folder.path().join("push").exists(), "a lookup creates nothing");
+    cache.add_compressed_layer(GZIP, &digest("a"), &compressed("x")).await;
+    cache.add_compressed_layer(GZIP, &digest("c"), &compressed("y")).await;
+    let found = cached_layers(&cache, &["a", "b", "c"]).await;
+    assert_eq!(found, [Some(compressed("x")), None, Some(compressed("y"))]);
     assert_eq!(cache.compressed_layers(Compression::Zstd, vec![digest("a")]).await, [None]);
-    cache.add_compressed_layer(GZIP, &digest("a"), &became("z")).await;
-    assert_eq!(recall(&cache, &["a"]).await, [Some(became("z"))]);
+    cache.add_compressed_layer(GZIP, &digest("a"), &compressed("z")).await;
+    assert_eq!(cached_layers(&cache, &["a"]).await, [Some(compressed("z"))]);
 }
 
 #[tokio::test]
 async fn changed_entry_is_ignored_and_replaced() {
     let (cache, folder) = cache();
-    cache.add_compressed_layer(GZIP, &digest("a"), &became("x")).await;
+    cache.add_compressed_layer(GZIP, &digest("a"), &compressed("x")).await;
     let file = only_file(&folder.path().join("push/layers"));
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let whole = fs::read(&file).unwrap();
@@ -71,36 +71,36 @@ async fn changed_entry_is_ignored_and_replaced() {
     {
         assert_ne!(content, whole);
         fs::write(&file, content).unwrap();
-        assert_eq!(recall(&cache, &["a"]).await, [None]);
+        assert_eq!(cached_layers(&cache, &["a"]).await, [None]);
     }
-    cache.add_compressed_layer(GZIP, &digest("a"), &became("x")).await;
-    assert_eq!(recall(&cache, &["a"]).await, [Some(became("x"))]);
+    cache.add_compressed_layer(GZIP, &digest("a"), &compressed("x")).await;
+    assert_eq!(cached_layers(&cache, &["a"]).await, [Some(compressed("x"))]);
 }
 
 #[tokio::test]
 async fn entry_of_another_user_or_layer_is_ignored() {
     let (cache, folder) = cache();
-    cache.add_compressed_layer(GZIP, &digest("a"), &became("x")).await;
+    cache.add_compressed_layer(GZIP, &digest("a"), &compressed("x")).await;
     let layers = folder.path().join("push/layers");
     let file = only_file(&layers);
     let copy = cache.layers.file(&stem(&layer_key(GZIP, &digest("b"))));
     fs::copy(&file, copy).unwrap();
-    assert_eq!(recall(&cache, &["b"]).await, [None]);
+    assert_eq!(cached_layers(&cache, &["b"]).await, [None]);
     fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
-    assert_eq!(recall(&cache, &["a"]).await, [None]);
+    assert_eq!(cached_layers(&cache, &["a"]).await, [None]);
     fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
-    assert_eq!(recall(&cache, &["a"]).await, [Some(became("x"))]);
+    assert_eq!(cached_layers(&cache, &["a"]).await, [Some(compressed("x"))]);
     fs::set_permissions(&layers, Permissions::from_mode(0o777)).unwrap();
-    assert_eq!(recall(&cache, &["a"]).await, [None]);
+    assert_eq!(cached_layers(&cache, &["a"]).await, [None]);
 }
 
 #[tokio::test]
-async fn a_folder_that_cannot_be_used_is_done_without() {
+async fn unusable_cache_folder_is_ignored() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let cache = PushCache::new(file.path().to_owned());
-    cache.add_compressed_layer(GZIP, &digest("a"), &became("x")).await;
+    cache.add_compressed_layer(GZIP, &digest("a"), &compressed("x")).await;
     cache.add_locations(&host(), &repository("a"), vec![digest("x")]).await;
-    assert_eq!(recall(&cache, &["a"]).await, [None]);
+    assert_eq!(cached_layers(&cache, &["a"]).await, [None]);
     assert_eq!(cache.locations(&host(), &repository("a")).await, BlobLocations::default());
 }
 
@@ -112,34 +112,34 @@ async fn blob_locations_name_other_repositories() {
     cache.add_locations(&host(), &repository("second"), blobs()).await;
     cache.add_locations(&host(), &repository("third"), vec![digest("z")]).await;
     let locations = cache.locations(&host(), &repository("new")).await;
-    let beside = |own: &str, blob: &str| -> Vec<String> {
+    let others = |own: &str, blob: &str| -> Vec<String> {
         let (own, blob) = (repository(own), digest(blob));
-        let names = locations.beside(&own, &blob).map(|path| path.name().to_string());
+        let names = locations.other_repositories(&own, &blob).map(|path| path.name().to_string());
         names.collect()
     };
-    assert_eq!(beside("new", "x"), ["second", "first"]);
-    assert_eq!(beside("second", "x"), ["first"]);
-    assert!(beside("third", "z").is_empty() && beside("new", "unknown").is_empty());
+    assert_eq!(others("new", "x"), ["second", "first"]);
+    assert_eq!(others("second", "x"), ["first"]);
+    assert!(others("third", "z").is_empty() && others("new", "unknown").is_empty());
     assert!(locations.have_all(&repository("first"), blobs().iter()));
     assert!(!locations.have_all(&repository("third"), blobs().iter()));
 
-    let others = "prod/77777777-7777-4777-7777-777777777777/a".parse().unwrap();
-    assert_eq!(cache.locations(&host(), &others).await, BlobLocations::default());
+    let other_organization = "prod/77777777-7777-4777-7777-777777777777/a".parse().unwrap();
+    assert_eq!(cache.locations(&host(), &other_organization).await, BlobLocations::default());
     let elsewhere = "elsewhere.example".parse().unwrap();
     assert_eq!(cache.locations(&elsewhere, &repository("new")).await, BlobLocations::default());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pushes_at_once_remember_side_by_side() {
+async fn concurrent_pushes_cache_all_locations() {
     let (cache, _folder) = cache();
-    let remember = (0..8).map(|number| {
+    let pushes = (0..8).map(|number| {
         let cache = cache.clone();
         async move {
             let blobs = vec![digest("shared"), digest(&format!("own {number}"))];
             cache.add_locations(&host(), &repository(&format!("r{number}")), blobs).await;
         }
     });
-    futures_util::future::join_all(remember).await;
+    futures_util::future::join_all(pushes).await;
     let locations = cache.locations(&host(), &repository("new")).await;
     for number in 0..8 {
         let own = [digest(&format!("own {number}"))];
@@ -147,11 +147,11 @@ async fn pushes_at_once_remember_side_by_side() {
     }
     let new = repository("new");
     let shared = digest("shared");
-    assert_eq!(locations.beside(&new, &shared).count(), MAX_REPOSITORIES_PER_BLOB);
+    assert_eq!(locations.other_repositories(&new, &shared).count(), MAX_REPOSITORIES_PER_BLOB);
 }
 
 #[test]
-fn what_is_remembered_is_bounded() {
+fn cache_size_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let folder = Folder::new(folder.path().join("locations"), LOCATION_LIMITS);
     let blobs = |from: usize| -> Vec<Digest> {

@@ -1,4 +1,4 @@
-//! [`Archive`]: where the members of a tar file are in it, without unpacking it.
+//! [`Archive`]: finds the members of a tar file, without unpacking it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,13 +13,12 @@ use crate::error::{Error, Result};
 use crate::transfer::decompress::CompressionFormat;
 use crate::transfer::local_file::{Cursor, OpenFile, PIECE_LEN};
 
-/// What the headers of an archive may amount to: about 100,000 members. A bound on the memory that
-/// a hostile archive can make us take.
-const MAX_HEADERS_LEN: u64 = 64 * 1024 * 1024;
-/// A link to a link is legal, but not in a circle.
+/// The maximum total size of the headers of an archive: about 100,000 members. Limits the memory for a hostile archive.
+const MAX_HEADERS_BYTES: u64 = 64 * 1024 * 1024;
+/// The maximum length of a chain of links, which detects a loop.
 const MAX_LINKS: usize = 8;
-/// The length of a header in a tar file.
-const BLOCK_LEN: u64 = 512;
+/// The size of a header in a tar file.
+const BLOCK_BYTES: u64 = 512;
 
 /// The members of a tar file by their names.
 #[derive(Debug)]
@@ -34,25 +33,25 @@ struct Members {
     repeats: HashMap<PathBuf, Repeats>,
 }
 
-/// The members with the name of an earlier one.
+/// The members with the same name as an earlier member.
 #[derive(Debug, Default)]
 struct Repeats {
     members: Vec<Member>,
-    /// Compared once, since a listing may name a member often.
+    /// Whether all are identical to the first member. Compared once, since a listing can name a member often.
     are_identical: OnceLock<bool>,
 }
 
 #[derive(Debug)]
 enum Member {
     File(Region),
-    /// To another member, by its whole name.
+    /// A link to another member, by the full name.
     Link(PathBuf),
     Folder,
-    /// What no image is made of: a device, a link that leaves the archive.
+    /// An unsupported member, with its kind, such as a device or a link out of the archive.
     Other(&'static str),
 }
 
-/// A part of the archive's file.
+/// The location of a member in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Region {
     pub(super) offset: u64,
@@ -62,23 +61,24 @@ pub(super) struct Region {
 impl Archive {
     /// Reads the headers of an archive.
     ///
-    /// No error contains bytes of the file, which may be a private one that was named by mistake. The errors
-    /// of the tar library do.
+    /// No error contains bytes of the file, which may be a private file that was named by mistake. Errors of the tar
+    /// library may contain such bytes, and are therefore replaced.
     pub(super) fn read_from(file: OpenFile) -> Result<Self> {
         check_first_header(&file)?;
-        let headers = Headers { file: file.at(0), position: 0, budget: MAX_HEADERS_LEN };
+        let headers =
+            HeaderReader { file: file.at(0), position: 0, remaining_bytes: MAX_HEADERS_BYTES };
         let mut tar = tar::Archive::new(headers);
         let members = index(&mut tar, file.length());
         let members = members.map_err(|fault| {
-            let Headers { position, budget, .. } = tar.into_inner();
+            let HeaderReader { position, remaining_bytes, .. } = tar.into_inner();
             match fault {
                 Fault::Problem(problem) => damaged(file.name(), problem),
                 Fault::Tar(error) if error.raw_os_error().is_some() => unreadable(&file, error),
-                Fault::Tar(_) if budget == 0 => {
-                    let problem = format!("its headers have more than {MAX_HEADERS_LEN} bytes");
+                Fault::Tar(_) if remaining_bytes == 0 => {
+                    let problem = format!("its headers have more than {MAX_HEADERS_BYTES} bytes");
                     damaged(file.name(), problem)
                 }
-                Fault::Tar(_) if position >= file.length() && position % BLOCK_LEN != 0 => {
+                Fault::Tar(_) if position >= file.length() && position % BLOCK_BYTES != 0 => {
                     damaged(file.name(), "the tar archive ends in the middle of a header")
                 }
                 Fault::Tar(_) => {
@@ -91,20 +91,20 @@ impl Archive {
         Ok(Self { file, members })
     }
 
-    /// The archive's file.
+    /// Returns the file of the archive.
     pub(super) fn file(&self) -> &OpenFile {
         &self.file
     }
 
-    /// Whether there is a member of this name.
+    /// Returns whether the archive has a member of this name.
     pub(super) fn has(&self, name: &str) -> bool {
-        within(Path::new(""), Path::new(name))
+        resolve_within(Path::new(""), Path::new(name))
             .is_some_and(|name| self.members.first.contains_key(&name))
     }
 
-    /// Where the content of a member is, behind any links to it.
+    /// Returns the location of a member. Follows links.
     pub(super) fn find(&self, name: &str) -> Result<Region> {
-        let Some(mut target) = within(Path::new(""), Path::new(name)) else {
+        let Some(mut target) = resolve_within(Path::new(""), Path::new(name)) else {
             return Err(damaged(self.file.name(), format!("{name} is outside the archive")));
         };
         for _ in 0..MAX_LINKS {
@@ -121,19 +121,19 @@ impl Archive {
                         format!("its member {name} is a folder"),
                     ));
                 }
-                Some(Member::Other(what)) => {
-                    return Err(damaged(self.file.name(), format!("its member {name} is {what}")));
+                Some(Member::Other(kind)) => {
+                    return Err(damaged(self.file.name(), format!("its member {name} is {kind}")));
                 }
                 None => return Err(damaged(self.file.name(), format!("it has no member {name}"))),
             }
         }
-        Err(damaged(self.file.name(), format!("its member {name} is a circle of links")))
+        Err(damaged(self.file.name(), format!("the links of its member {name} form a loop")))
     }
 
     /// Returns whether all members of a name are identical.
     ///
-    /// Programs that unpack an archive take the last one, those that stream it the first one. If they
-    /// differ, one archive is two images.
+    /// Programs that unpack an archive use the last member of a name. Programs that stream it use the first one. If
+    /// these members differ, one archive contains two images.
     fn is_unambiguous(&self, name: &Path) -> Result<bool> {
         let Some(repeats) = self.members.repeats.get(name) else { return Ok(true) };
         if let Some(known) = repeats.are_identical.get() {
@@ -143,7 +143,7 @@ impl Archive {
         let mut are_identical = true;
         for repeat in &repeats.members {
             are_identical &= match (first, repeat) {
-                // tar writes a link for a file that it is given twice.
+                // If a file is added twice, tar writes a link to itself.
                 (Some(_), Member::Link(target)) if target == name => true,
                 (Some(Member::Link(one)), Member::Link(other)) => one == other,
                 (Some(Member::File(one)), Member::File(other)) => self.is_same(*one, *other)?,
@@ -175,7 +175,7 @@ impl Archive {
         Ok(true)
     }
 
-    /// The content of a member, which may not be larger than `limit`.
+    /// Reads the content of a member of at most `limit` bytes.
     pub(super) fn read(&self, name: &str, limit: usize) -> Result<Vec<u8>> {
         let region = self.find(name)?;
         if region.size > limit as u64 {
@@ -191,12 +191,12 @@ impl Archive {
         Ok(content)
     }
 
-    /// A reader of a part.
+    /// Returns a reader of the content at a location.
     pub(super) fn reader(&self, region: Region) -> impl Read + use<> {
         self.file.at(region.offset).take(region.size)
     }
 
-    /// The error where the operating system does not let the archive be read.
+    /// Returns the error of an archive that the operating system cannot read.
     pub(super) fn unreadable(&self, error: io::Error) -> Error {
         unreadable(&self.file, error)
     }
@@ -206,12 +206,12 @@ fn unreadable(file: &OpenFile, error: io::Error) -> Error {
     Error::failed(format!("{} cannot be read", file.name())).with_source(error)
 }
 
-/// Refuses a file that does not start with the header of a member, or the end of an empty archive.
+/// Rejects a file that starts neither with the header of a member nor with the end of an empty archive.
 fn check_first_header(file: &OpenFile) -> Result<()> {
     let mut start = Vec::new();
-    let read = file.at(0).take(BLOCK_LEN).read_to_end(&mut start);
+    let read = file.at(0).take(BLOCK_BYTES).read_to_end(&mut start);
     read.map_err(|error| unreadable(file, error))?;
-    if start.len() as u64 == BLOCK_LEN && is_header(&start) {
+    if start.len() as u64 == BLOCK_BYTES && is_header(&start) {
         return Ok(());
     }
     let problem = match likely_kind(&start) {
@@ -222,7 +222,7 @@ fn check_first_header(file: &OpenFile) -> Result<()> {
     Err(Error::failed(problem))
 }
 
-/// Returns whether the checksum of a header is right, or the block is that of the end of an archive.
+/// Returns whether a block is a header with a correct checksum, or the end of an archive.
 ///
 /// Source: <https://pubs.opengroup.org/onlinepubs/9699919799/utilities/pax.html#tag_20_92_13_06>
 fn is_header(block: &[u8]) -> bool {
@@ -230,13 +230,13 @@ fn is_header(block: &[u8]) -> bool {
     let is_digit = |byte: &u8| (b'0'..=b'7').contains(byte);
     let digits =
         block[CHECKSUM].iter().skip_while(|byte| **byte == b' ').take_while(|b| is_digit(b));
-    let promised = digits.fold(0, |sum, digit| 8 * sum + u32::from(digit - b'0'));
+    let expected = digits.fold(0, |sum, digit| 8 * sum + u32::from(digit - b'0'));
     let sum = |bytes: &[u8]| bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>();
     let found = sum(&block[..CHECKSUM.start]) + 8 * u32::from(b' ') + sum(&block[CHECKSUM.end..]);
-    found == promised || block.iter().all(|byte| *byte == 0)
+    found == expected || block.iter().all(|byte| *byte == 0)
 }
 
-/// Returns the kind of file that starts like this, without any of its bytes.
+/// Returns the likely kind of a file with this start, without any bytes of the file.
 fn likely_kind(start: &[u8]) -> Option<&'static str> {
     const SIGNATURES: [(&[u8], &str); 7] = [
         (
@@ -251,7 +251,7 @@ fn likely_kind(start: &[u8]) -> Option<&'static str> {
         (b"\xfe\xff", UTF16),
     ];
     const UTF16: &str =
-        "UTF-16 text, which PowerShell makes of what it redirects; write the archive with --output";
+        "UTF-16 text, as PowerShell writes redirected output; write the archive with --output";
     if CompressionFormat::detect(start).is_some() {
         return Some("a file that is compressed twice");
     }
@@ -263,11 +263,11 @@ fn likely_kind(start: &[u8]) -> Option<&'static str> {
     known.map(|(_, kind)| *kind).or_else(|| is_text(start).then_some("text"))
 }
 
-/// Returns whether this is the start of a text in UTF-8.
+/// Returns whether this is the start of a UTF-8 text.
 fn is_text(start: &[u8]) -> bool {
     let text = match std::str::from_utf8(start) {
         Ok(text) => text,
-        // A character may be cut at the end.
+        // The last character may be incomplete.
         Err(error) if error.error_len().is_none() => {
             std::str::from_utf8(&start[..error.valid_up_to()]).unwrap_or_default()
         }
@@ -276,7 +276,7 @@ fn is_text(start: &[u8]) -> bool {
     !text.contains(|c: char| c.is_control() && !c.is_ascii_whitespace())
 }
 
-/// The reason why the members of an archive cannot be listed.
+/// The reason why reading the headers of an archive failed.
 enum Fault {
     /// An error of the tar library, whose text may contain bytes of the file.
     Tar(io::Error),
@@ -289,17 +289,17 @@ impl From<io::Error> for Fault {
     }
 }
 
-fn index(archive: &mut tar::Archive<Headers>, length: u64) -> Result<Members, Fault> {
+fn index(archive: &mut tar::Archive<HeaderReader>, length: u64) -> Result<Members, Fault> {
     let mut members = Members::default();
     for entry in archive.entries_with_seek()? {
         let mut entry = entry?;
         let is_sparse = is_sparse(&mut entry)?;
-        // A name that leads out of the archive cannot be asked for, and nothing is unpacked.
-        let Some(name) = within(Path::new(""), &entry.path()?) else { continue };
+        // A member with a name outside the archive is harmless: no lookup finds it, and no member is unpacked.
+        let Some(name) = resolve_within(Path::new(""), &entry.path()?) else { continue };
         let region = Region { offset: entry.raw_file_position(), size: entry.size() };
         let target = entry.link_name()?;
         let linked = |folder: &Path| {
-            let target = within(folder, target.as_deref()?)?;
+            let target = resolve_within(folder, target.as_deref()?)?;
             Some(Member::Link(target))
         };
         let outside = Member::Other("a link out of the archive");
@@ -318,13 +318,13 @@ fn index(archive: &mut tar::Archive<Headers>, length: u64) -> Result<Members, Fa
             EntryType::Symlink => linked(name.parent().unwrap_or(Path::new(""))).unwrap_or(outside),
             EntryType::Link => linked(Path::new("")).unwrap_or(outside),
             EntryType::Directory => Member::Folder,
-            _ => Member::Other("something special"),
+            _ => Member::Other("a special file"),
         };
         match members.first.entry(name) {
-            Entry::Vacant(place) => drop(place.insert(member)),
-            Entry::Occupied(place) if is_folder(place.get()) && is_folder(&member) => {}
-            Entry::Occupied(place) => {
-                let repeats = members.repeats.entry(place.key().clone()).or_default();
+            Entry::Vacant(entry) => drop(entry.insert(member)),
+            Entry::Occupied(entry) if is_folder(entry.get()) && is_folder(&member) => {}
+            Entry::Occupied(entry) => {
+                let repeats = members.repeats.entry(entry.key().clone()).or_default();
                 repeats.members.push(member);
             }
         }
@@ -332,10 +332,10 @@ fn index(archive: &mut tar::Archive<Headers>, length: u64) -> Result<Members, Fa
     Ok(members)
 }
 
-/// Whether what follows is not the file but a map of it, with what is between its holes.
+/// Returns whether a member is a sparse file, whose data is a map of the file and its non-empty regions.
 ///
 /// Source: <https://www.gnu.org/software/tar/manual/html_node/Sparse-Formats.html>
-fn is_sparse(entry: &mut tar::Entry<'_, Headers>) -> io::Result<bool> {
+fn is_sparse(entry: &mut tar::Entry<'_, HeaderReader>) -> io::Result<bool> {
     if entry.header().entry_type() == EntryType::GNUSparse {
         return Ok(true);
     }
@@ -352,41 +352,41 @@ fn is_folder(member: &Member) -> bool {
     matches!(member, Member::Folder)
 }
 
-/// A name seen from a folder of the archive; `None` if that is outside.
-fn within(folder: &Path, name: &Path) -> Option<PathBuf> {
-    let mut whole = folder.to_owned();
+/// Resolves a name relative to a folder of the archive; `None` if the result is outside the archive.
+fn resolve_within(folder: &Path, name: &Path) -> Option<PathBuf> {
+    let mut resolved = folder.to_owned();
     for component in name.components() {
         match component {
-            Component::Normal(part) => whole.push(part),
+            Component::Normal(name) => resolved.push(name),
             Component::CurDir => {}
-            Component::ParentDir if whole.pop() => {}
+            Component::ParentDir if resolved.pop() => {}
             Component::ParentDir | Component::RootDir | Component::Prefix(_) => return None,
         }
     }
-    Some(whole)
+    Some(resolved)
 }
 
-/// A file of which only so much may be read; what is sought past is free.
-struct Headers {
+/// A reader with a limit on the read bytes. Skipped bytes do not count.
+struct HeaderReader {
     file: Cursor,
-    /// The end of what was read last.
+    /// The position after the last read.
     position: u64,
-    budget: u64,
+    remaining_bytes: u64,
 }
 
-impl Read for Headers {
+impl Read for HeaderReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read(buffer)?;
         self.position += read as u64;
-        self.budget = self.budget.saturating_sub(read as u64);
-        match self.budget {
+        self.remaining_bytes = self.remaining_bytes.saturating_sub(read as u64);
+        match self.remaining_bytes {
             0 => Err(io::Error::other("too many headers")),
             _ => Ok(read),
         }
     }
 }
 
-impl Seek for Headers {
+impl Seek for HeaderReader {
     fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
         self.position = self.file.seek(position)?;
         Ok(self.position)

@@ -1,4 +1,4 @@
-//! Images in an archive of `docker save` or `podman save`, in the format with a `manifest.json`.
+//! [`DockerArchive`]: an archive of `docker save` or `podman save`, in the format with a `manifest.json`.
 //!
 //! Source: <https://github.com/moby/docker-image-spec/blob/v1.3.1/v1.2.md#combined-image-json--filesystem-changeset-format>
 
@@ -20,9 +20,9 @@ use crate::transfer::blob::Blob;
 use crate::transfer::decompress::CompressionFormat;
 use crate::transfer::image::Source;
 
-/// The file that makes an archive one of docker's.
+/// The file that identifies a docker archive: the listing of its images.
 pub(super) const LISTING: &str = "manifest.json";
-/// The maximum size of the listing and of a configuration, which docker does not limit.
+/// The maximum size of the listing and of a configuration. Docker has no limit.
 const MAX_JSON_BYTES: usize = Manifest::MAX_LEN;
 
 /// One image in the listing.
@@ -47,8 +47,8 @@ struct RootFs {
     diff_ids: Option<Vec<Digest>>,
 }
 
-/// An archive without manifests as a source of images: their manifests are written from the listing, with
-/// the layers as they are in the archive.
+/// An archive without manifests as a source of images. The manifests are created from the listing, with the unchanged
+/// layers of the archive.
 #[derive(Debug)]
 pub(super) struct DockerArchive {
     archive: Arc<Archive>,
@@ -86,8 +86,8 @@ impl DockerArchive {
         let diff_ids = config.rootfs.diff_ids.unwrap_or_default();
         let names = listed.layers.unwrap_or_default();
         if diff_ids.len() != names.len() {
-            let (promised, found) = (diff_ids.len(), names.len());
-            let problem = format!("its configuration has {promised} layers, its listing {found}");
+            let (expected, found) = (diff_ids.len(), names.len());
+            let problem = format!("its configuration has {expected} layers, its listing {found}");
             return Err(damaged(archive.file().name(), problem));
         }
         let digest = Digester::digest(Algorithm::Sha256, &content);
@@ -165,7 +165,7 @@ impl Source for DockerArchive {
     }
 }
 
-/// A name as docker shows it: without the registry that it assumes, with the tag that it assumes.
+/// Returns a name as docker shows it: without the default registry, and with the default tag.
 pub(in crate::transfer) fn familiar(name: &str) -> String {
     let short = name.strip_prefix("docker.io/").unwrap_or(name);
     let short = short.strip_prefix("library/").unwrap_or(short);
@@ -179,13 +179,14 @@ fn parse<T: for<'de> Deserialize<'de>>(archive: &Archive, name: &str, json: &[u8
     })
 }
 
-/// Returns a layer: a tar that is to be compressed, or one that the author of the archive compressed, whose
-/// content is verified here since nothing but its diff ID is known of it.
+/// Returns a layer of the archive, to be compressed before it is sent unless it is compressed.
+///
+/// The content of a compressed layer is verified here, since only its diff ID is known.
 fn layer(archive: &Archive, name: &str, diff_id: &Digest) -> Result<(Descriptor, Blob)> {
     let region = archive.find(name)?;
     let unreadable = |error| archive.unreadable(error);
     let mut start = Vec::new();
-    let length = CompressionFormat::SIGNATURE_LEN as u64;
+    let length = CompressionFormat::MAX_SIGNATURE_BYTES as u64;
     let first = Region { size: region.size.min(length), ..region };
     archive.reader(first).read_to_end(&mut start).map_err(unreadable)?;
     let Some(format) = CompressionFormat::detect(&start) else {
@@ -196,7 +197,7 @@ fn layer(archive: &Archive, name: &str, diff_id: &Digest) -> Result<(Descriptor,
     let registry_type = match format {
         CompressionFormat::Gzip => Some(media_type::OCI_LAYER_GZIP),
         CompressionFormat::Zstd => Some(media_type::OCI_LAYER_ZSTD),
-        // No registry has layers of these: they are compressed again.
+        // Registries do not support these formats, so the layer is compressed again.
         CompressionFormat::Bzip2 | CompressionFormat::Xz => None,
     };
     let reader = archive.reader(region);
@@ -216,14 +217,14 @@ fn layer(archive: &Archive, name: &str, diff_id: &Digest) -> Result<(Descriptor,
         let blob = Blob::member(&tar, archive.file(), region.offset, name);
         return Ok((tar, blob.packed(format, region.size).compressed_when_sent()));
     };
-    // The decoder need not have read the last bytes.
+    // The decoder may not have read the last bytes.
     io::copy(&mut compressed, &mut io::sink()).map_err(unreadable)?;
     let layer = Descriptor::new(media_type, compressed.digester.finish(), region.size);
     let blob = Blob::member(&layer, archive.file(), region.offset, name);
     Ok((layer, blob))
 }
 
-/// A reader that hashes what it reads.
+/// A reader that hashes its content.
 struct Hashing<R> {
     reader: R,
     digester: Digester,

@@ -1,4 +1,4 @@
-//! Images in an OCI layout: in a folder, or in an archive of one.
+//! [`LayoutSource`]: an OCI layout in a folder or in an archive.
 //!
 //! Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md>
 
@@ -21,7 +21,7 @@ use crate::transfer::in_background;
 
 const INDEX: &str = "index.json";
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// The whole name, where docker writes only the tag into the other annotation.
+/// The annotation with the full name. Docker writes only the tag into the other annotation.
 ///
 /// Source: <https://github.com/containerd/containerd/blob/v2.0.0/core/images/annotations.go>
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
@@ -32,14 +32,14 @@ pub(super) struct LayoutSource {
     layout: Layout,
     /// The manifests in `index.json`.
     top: Vec<Descriptor>,
-    /// The manifests in `index.json` that refer to another one, by its digest.
+    /// The manifests in `index.json` with a subject, by the digest of the subject.
     referrers: HashMap<Digest, Vec<Descriptor>>,
-    /// Whether layers that are not compressed are to be compressed, as in what docker saves.
+    /// Whether uncompressed layers are compressed before they are sent, as those of `docker save`.
     compresses: bool,
 }
 
 impl LayoutSource {
-    /// Opens a layout whose images are transferred as they are.
+    /// Opens a layout whose images are transferred unchanged.
     pub(super) fn open(layout: Layout) -> Result<Self> {
         if !layout.has(MARKER)? {
             let problem = format!("it is not an OCI layout: the file {MARKER} is missing");
@@ -51,7 +51,7 @@ impl LayoutSource {
         let top = index.map_err(invalid)?.into_listed();
         let mut referrers: HashMap<Digest, Vec<Descriptor>> = HashMap::new();
         let mut seen = HashSet::new();
-        // A single manifest is the image.
+        // A single manifest is the image, even if it has a subject.
         for descriptor in top.iter().filter(|_| top.len() > 1) {
             if let Some(subject) = layout.subject(descriptor)
                 && seen.insert(&descriptor.digest)
@@ -62,7 +62,7 @@ impl LayoutSource {
         Ok(Self { layout, top, referrers, compresses: false })
     }
 
-    /// Opens the layout in an archive of docker, which made up layers that are not compressed.
+    /// Opens the layout in an archive of docker, whose uncompressed layers are compressed before they are sent.
     pub(super) fn of_docker(archive: &Arc<Archive>) -> Result<Self> {
         Ok(Self { compresses: true, ..Self::open(Layout::Archive(Arc::clone(archive)))? })
     }
@@ -75,7 +75,7 @@ impl LayoutSource {
         let candidate = |image: &Descriptor| Candidate {
             id: None,
             is_referrer: referring.contains(&image.digest),
-            // People write the whole name where there is one.
+            // The full name first, since errors suggest the first name.
             names: [annotation(image, CONTAINERD_NAME), annotation(image, REF_NAME)]
                 .into_iter()
                 .flatten()
@@ -108,7 +108,7 @@ impl Source for LayoutSource {
 
     async fn blob(&self, descriptor: &Descriptor) -> Result<Blob> {
         let blob = self.layout.blob(descriptor)?;
-        // In the words of OCI and of docker.
+        // The media types of OCI and of docker have the same end.
         let is_tar = self.compresses && descriptor.media_type.ends_with(".tar");
         Ok(if is_tar { blob.compressed_when_sent() } else { blob })
     }
@@ -132,20 +132,20 @@ impl Source for LayoutSource {
     }
 }
 
-/// The file that makes a folder or an archive a layout.
+/// The file that identifies a folder or archive as a layout.
 pub(super) const MARKER: &str = "oci-layout";
 
 /// The files of a layout.
 #[derive(Debug, Clone)]
 pub(super) enum Layout {
-    /// In a folder.
+    /// A folder.
     Folder(Directory),
-    /// In an archive, which is not unpacked.
+    /// An archive, which is not unpacked.
     Archive(Arc<Archive>),
 }
 
 impl Layout {
-    /// What errors call it.
+    /// Returns the name of the layout for errors.
     fn name(&self) -> Cow<'_, str> {
         match self {
             Self::Folder(directory) => directory.path().to_string_lossy(),
@@ -153,7 +153,7 @@ impl Layout {
         }
     }
 
-    /// What errors call a file of it.
+    /// Returns the name of a file of the layout for errors.
     fn location(&self, name: &str) -> String {
         match self {
             Self::Folder(directory) => directory.path().join(name).display().to_string(),
@@ -161,7 +161,7 @@ impl Layout {
         }
     }
 
-    /// Whether it has a file of this name.
+    /// Returns whether the layout has a file of this name.
     fn has(&self, name: &str) -> Result<bool> {
         match self {
             Self::Folder(directory) => directory.has(name),
@@ -169,7 +169,7 @@ impl Layout {
         }
     }
 
-    /// A file that is to be held in memory: no larger than a manifest may be.
+    /// Reads a file of at most the size of a manifest.
     fn read(&self, name: &str) -> Result<Vec<u8>> {
         match self {
             Self::Folder(directory) => directory.read(name, Manifest::MAX_LEN),
@@ -177,7 +177,7 @@ impl Layout {
         }
     }
 
-    /// A manifest or index, which is what its descriptor says.
+    /// Reads a manifest or index, and compares it with its descriptor.
     fn manifest(&self, descriptor: &Descriptor) -> Result<Manifest> {
         let name = blob_name(&descriptor.digest);
         let bytes = self.read(&name)?;
@@ -191,7 +191,7 @@ impl Layout {
         Ok(manifest)
     }
 
-    /// A configuration or layer, whose content is yet to be looked at.
+    /// Returns a configuration or layer. Its content is not verified yet.
     fn blob(&self, descriptor: &Descriptor) -> Result<Blob> {
         let name = blob_name(&descriptor.digest);
         match self {
@@ -208,7 +208,7 @@ impl Layout {
         }
     }
 
-    /// Returns what a manifest refers to. One that cannot be read refers to nothing.
+    /// Returns the subject of a manifest; `None` also if the manifest cannot be read.
     fn subject(&self, descriptor: &Descriptor) -> Option<Digest> {
         if !descriptor.is_manifest() {
             return None;
@@ -218,16 +218,16 @@ impl Layout {
     }
 
     fn check_size(&self, descriptor: &Descriptor, found: u64) -> Result<()> {
-        let promised = descriptor.size;
-        if found == promised {
+        let expected = descriptor.size;
+        if found == expected {
             return Ok(());
         }
-        let problem = format!("it has {found} bytes, and should have {promised}");
+        let problem = format!("it has {found} bytes, and should have {expected}");
         Err(damaged(self.location(&blob_name(&descriptor.digest)), problem))
     }
 }
 
-/// The file of a blob.
+/// Returns the file name of a blob.
 fn blob_name(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex())
 }

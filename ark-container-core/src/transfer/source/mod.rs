@@ -1,4 +1,4 @@
-//! [`ImageSource`]: where on this machine an image comes from.
+//! [`ImageSource`]: the location on this machine that an image is read from.
 
 mod archive;
 mod docker_archive;
@@ -33,28 +33,28 @@ use crate::distribution::Manifest;
 use crate::error::{Error, ResourceKind, Result};
 use crate::files::Directory;
 
-/// Where on this machine an image is read from, and which image of it where it has several.
+/// The location on this machine that an image is read from, with the selection of the image.
 ///
-/// Written as skopeo does:
+/// The text form is that of skopeo:
 ///
 /// | source | image |
 /// |---|---|
-/// | `docker-daemon:REF` | of the docker daemon that the `docker` command reaches, by name or ID |
-/// | `podman:REF` | of podman, by name or ID; a manifest list with all its platforms |
+/// | `docker-daemon:REF` | in the docker daemon of the `docker` command, by name or ID |
+/// | `podman:REF` | in podman, by name or ID; a manifest list with all its platforms |
 /// | `docker-archive:FILE[:SELECTOR]` | in an archive of `docker save` or `podman save` |
 /// | `oci:DIR[:SELECTOR]` | in a folder in the OCI image layout |
 /// | `oci-archive:FILE[:SELECTOR]` | in an archive of such a folder |
-/// | `-[:SELECTOR]` | in an archive of either kind on standard input |
+/// | `-[:SELECTOR]` | in a docker or OCI archive on standard input |
 ///
-/// A `SELECTOR` is a name, a digest as `@sha256:…`, or a position as `@0`: see [`ImageSelector`]. `DIR@sha256:…`
-/// means the same as `DIR:@sha256:…`.
+/// A `SELECTOR` is a name, a digest such as `@sha256:…`, or a position such as `@0`: see [`ImageSelector`].
+/// `DIR@sha256:…` is the same as `DIR:@sha256:…`.
 ///
-/// Archives may be compressed with gzip, zstd, xz or bzip2. A `FILE` may be a named pipe, `/dev/stdin` or what
-/// a shell puts for `<(…)`. Paths and names may have colons: the longest part of the text that exists belongs
-/// to the path, which extends to the next colon.
+/// An archive can be compressed with gzip, zstd, xz or bzip2. A `FILE` can be a named pipe, `/dev/stdin` or a process
+/// substitution `<(…)` of a shell. Paths and names can contain colons: the longest existing start of the text belongs
+/// to the path, which extends to the next colon after it.
 ///
-/// Without a prefix the source is told from what is there: a folder, an archive of either kind, an image of
-/// docker or podman. If several are, that is an error.
+/// Without a prefix, the text is the path of a folder or of a docker or OCI archive, or the name of an image in docker
+/// or podman. If several of these exist, the text is ambiguous, which is an error.
 ///
 /// ```
 /// use ark_container_core::transfer::ImageSource;
@@ -76,53 +76,53 @@ enum Kind {
     OciLayout(PathBuf),
     OciArchive(PathBuf),
     DockerArchive(PathBuf),
-    /// Of the two, what it turns out to be.
+    /// An OCI or docker archive, whose format is detected.
     Archive(PathBuf),
     StandardInput,
     /// An image by its name or ID.
     Engine(Engine, String),
-    /// What may be a path or the name of an image, or both.
+    /// A text without a prefix: a path or the name of an image.
     Unprefixed(String),
 }
 
 impl ImageSource {
-    /// A folder in the OCI image layout, with its only image.
+    /// Creates a source: the only image in a folder in the OCI image layout.
     ///
     /// Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md>
     pub fn oci_layout(path: impl Into<PathBuf>) -> Self {
         Kind::OciLayout(path.into()).into()
     }
 
-    /// An archive of a folder in the OCI image layout, with its only image.
+    /// Creates a source: the only image in an archive of a folder in the OCI image layout.
     pub fn oci_archive(path: impl Into<PathBuf>) -> Self {
         Kind::OciArchive(path.into()).into()
     }
 
-    /// An archive as `docker save` and `podman save` write it, with its only image.
+    /// Creates a source: the only image in an archive of `docker save` or `podman save`.
     pub fn docker_archive(path: impl Into<PathBuf>) -> Self {
         Kind::DockerArchive(path.into()).into()
     }
 
-    /// An image of the docker daemon, by name or ID.
+    /// Creates a source: an image of the docker daemon, by name or ID.
     ///
-    /// The `docker` command is asked for it, so that `DOCKER_HOST` and contexts count as they do there.
+    /// The `docker` command saves the image, so that `DOCKER_HOST` and contexts apply.
     pub fn docker_daemon(reference: impl Into<String>) -> Self {
         Kind::Engine(Engine::Docker, reference.into()).into()
     }
 
-    /// An image of podman, by name or ID. The `podman` command is asked for it.
+    /// Creates a source: an image of podman, by name or ID. The `podman` command saves the image.
     pub fn podman(reference: impl Into<String>) -> Self {
         Kind::Engine(Engine::Podman, reference.into()).into()
     }
 
-    /// An archive on standard input, with its only image. It can be read once.
+    /// Creates a source: the only image in an archive on standard input. The source can be opened once.
     pub fn standard_input() -> Self {
         Kind::StandardInput.into()
     }
 
     /// Selects the image: by name, by digest (`@sha256:…`) or by position (`@0`).
     ///
-    /// For docker and podman, which keep all their images, this replaces the name or ID.
+    /// For docker and podman, the selector replaces the name or ID.
     pub fn with_reference(self, selector: impl Into<ImageSelector>) -> Self {
         let selector = selector.into();
         match (self.kind, selector) {
@@ -137,7 +137,7 @@ impl ImageSource {
         }
     }
 
-    /// The folder or file, where it is known to be one.
+    /// Returns the path of the folder or file; `None` for other sources and for a text without a prefix.
     pub fn path(&self) -> Option<&Path> {
         match &self.kind {
             Kind::OciLayout(path)
@@ -148,7 +148,7 @@ impl ImageSource {
         }
     }
 
-    /// The selected image of a layout or archive, where one is selected.
+    /// Returns the selected image of a layout or archive.
     pub fn selector(&self) -> Option<&ImageSelector> {
         self.selector.as_ref()
     }
@@ -160,7 +160,7 @@ impl From<Kind> for ImageSource {
     }
 }
 
-/// What was looked for in a file that is open.
+/// The expected format of an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
     Docker,
@@ -168,7 +168,7 @@ enum Format {
     Either,
 }
 
-/// Opens a source, and finds the image that it names.
+/// Opens a source, and reads the manifest of the selected image.
 pub(super) async fn open(
     source: &ImageSource,
     platforms: &PlatformChoice,
@@ -197,7 +197,7 @@ pub(super) async fn open(
             open_archive(spool::standard_input().await?, Format::Either, selector).await
         }
         Kind::Engine(engine, reference) => {
-            // The archive has no other image than this one.
+            // The archive has only this image.
             let file = engine.save(reference, platforms).await?;
             open_archive(file, Format::Either, None).await
         }
@@ -205,7 +205,7 @@ pub(super) async fn open(
     }
 }
 
-/// An archive or folder whose list of images was read.
+/// An opened archive or folder.
 enum Opened {
     Layout(LayoutSource),
     DockerArchive(DockerArchive),
@@ -255,7 +255,7 @@ async fn open_archive(
         let is_docker = archive.has(docker_archive::LISTING);
         let is_oci = archive.has(layout::MARKER);
         let problem = match format {
-            // Since version 25, docker writes both.
+            // Docker writes both files since version 25.
             Format::Docker | Format::Either if is_docker && is_oci => {
                 return LayoutSource::of_docker(&archive).map(Opened::Layout);
             }
@@ -278,12 +278,13 @@ async fn open_archive(
     with_root(opening.await?, selector).await
 }
 
-/// Returns the path without links. The user named the links on the way to it; in it they are not followed.
+/// Returns the path without links. Links on the path are trusted, since the user named them. Links in the folder are
+/// not followed.
 fn canonical(path: &Path) -> Result<PathBuf> {
     std::fs::canonicalize(path).map_err(|_| Error::not_found(ResourceKind::File, path.display()))
 }
 
-/// Returns the error of a source that is damaged or of another format.
+/// Returns the error of a source that is damaged or has another format.
 fn damaged(source: impl fmt::Display, problem: impl fmt::Display) -> Error {
     Error::failed(format!("{source}: {problem}"))
 }

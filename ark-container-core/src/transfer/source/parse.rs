@@ -1,4 +1,4 @@
-//! Image sources as text, with a prefix or told from what exists.
+//! Parses image sources. Without a prefix, detects the source from the existing files and images.
 
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use std::{fmt, fs, io};
 use futures_util::future::join;
 use tokio::time::timeout;
 
-use super::engine::{Engine, Refusal};
+use super::engine::{Engine, EngineError};
 use super::{ImageSource, Kind, layout};
 use crate::error::{Error, Result};
 use crate::model::ImageReference;
@@ -21,7 +21,7 @@ pub(in crate::transfer) const OCI_ARCHIVE: &str = "oci-archive";
 pub(in crate::transfer) const DOCKER_ARCHIVE: &str = "docker-archive";
 const STANDARD_INPUT: &str = "-";
 
-/// Looks at the file system to tell path and selector apart.
+/// Checks which paths exist, to separate the path from the selector.
 impl FromStr for ImageSource {
     type Err = Error;
 
@@ -36,7 +36,7 @@ impl FromStr for ImageSource {
         }
         if input.starts_with(ImageReference::PREFIX) {
             return Err(Error::invalid(format!(
-                "{input} is an image in a registry, which is copied and not pushed"
+                "{input} is an image in a registry; copy it instead of pushing it"
             )));
         }
         if let Some(engine) = Engine::ALL.into_iter().find(|engine| engine.prefix() == prefix) {
@@ -81,31 +81,32 @@ impl fmt::Display for ImageSource {
     }
 }
 
-/// The error of a text that says nothing of an image.
+/// Returns the error of a text that is not an image source.
 pub(super) fn no_source(text: &str) -> Error {
-    Error::invalid(format!("{text:?} is no image source: {}; write {FORMS}", no_file(text)))
+    Error::invalid(format!(
+        "{text:?} is not an image source: {}; write {FORMS}",
+        path_problem(text)
+    ))
 }
 
-/// Returns why the path in a text is no source.
-fn no_file(text: &str) -> &'static str {
+/// Returns the reason why the path in a text is not a source.
+fn path_problem(text: &str) -> &'static str {
     match fs::metadata(split_path(text).0) {
-        Ok(metadata) if metadata.is_dir() => {
-            "the folder is no OCI layout, for it has no file oci-layout"
-        }
+        Ok(metadata) if metadata.is_dir() => "the folder has no file oci-layout",
         Ok(_) => "it is a device or socket",
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => "it cannot be read",
-        Err(_) => "there is no such file",
+        Err(_) => "the file does not exist",
     }
 }
 
-/// All that a source can be.
+/// The forms of a source, for errors.
 const FORMS: &str = "docker-daemon:REF, podman:REF, docker-archive:FILE[:REF], \
     oci:DIR[:REF], oci-archive:FILE[:REF], or - for an archive on standard input";
 
-/// How long docker and podman are waited for. Who means them for certain says so.
+/// The timeout of docker and podman for a source without a prefix.
 const ENGINE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A source of which only the text is known. What can be nothing but a path is looked at at once.
+/// Parses a source without a prefix. A text that cannot be the name of an image must be an existing path.
 fn parse_unprefixed(text: &str) -> Result<ImageSource> {
     match (is_name(text), file(text)) {
         (true, _) => Ok(Kind::Unprefixed(text.to_owned()).into()),
@@ -114,13 +115,13 @@ fn parse_unprefixed(text: &str) -> Result<ImageSource> {
     }
 }
 
-/// The only thing that a text stands for.
+/// Returns the only source that a text can refer to.
 pub(super) async fn find_unprefixed(text: &str) -> Result<ImageSource> {
     let (docker, podman) = join(has(Engine::Docker, text), has(Engine::Podman, text)).await;
     let mut found: Vec<ImageSource> = file(text).into_iter().collect();
     let engines = [(Engine::Docker, &docker), (Engine::Podman, &podman)];
-    for (engine, answer) in engines {
-        if matches!(answer, Ok(true)) {
+    for (engine, result) in engines {
+        if matches!(result, Ok(true)) {
             found.push(Kind::Engine(engine, text.to_owned()).into());
         }
     }
@@ -130,40 +131,44 @@ pub(super) async fn find_unprefixed(text: &str) -> Result<ImageSource> {
             let mut choices: Vec<String> = others.iter().map(prefixed).collect();
             choices.push(prefixed(&last));
             let choices = choices.join(" or ");
-            Err(Error::invalid(format!("{text:?} may be several things; write {choices}")))
+            Err(Error::invalid(format!("{text:?} is ambiguous; write {choices}")))
         }
         (None, _) => {
-            let why: Vec<String> = engines
+            let problems: Vec<String> = engines
                 .iter()
-                .map(|(engine, answer)| match answer {
+                .map(|(engine, result)| match result {
                     Ok(_) => format!("{} has no such image", engine.program()),
                     Err(problem) => format!("{} {problem}", engine.program()),
                 })
                 .collect();
-            let why = why.join(", ");
+            let problems = problems.join(", ");
             Err(Error::invalid(format!(
-                "{text:?} is no image source: {}, {why}; write {FORMS}",
-                no_file(text)
+                "{text:?} is not an image source: {}, {problems}; write {FORMS}",
+                path_problem(text)
             )))
         }
     }
 }
 
-/// Whether an engine has an image of this name; else why it could not say.
+/// Returns whether an engine has an image of this name, or the reason why this is unknown.
 async fn has(engine: Engine, name: &str) -> Result<bool, &'static str> {
     match timeout(ENGINE_TIMEOUT, engine.id(name)).await {
         Ok(Ok(_)) => Ok(true),
-        Ok(Err(Refusal::NoSuchImage)) => Ok(false),
-        Ok(Err(Refusal::NotInstalled)) => Err("is not installed"),
-        Ok(Err(Refusal::Other(words))) => {
-            tracing::debug!(engine = engine.program(), words, "it does not say what it has");
-            Err("does not answer")
+        Ok(Err(EngineError::NoSuchImage)) => Ok(false),
+        Ok(Err(EngineError::NotInstalled)) => Err("is not installed"),
+        Ok(Err(EngineError::Other(message))) => {
+            tracing::debug!(
+                engine = engine.program(),
+                output = message,
+                "cannot look up the image"
+            );
+            Err("does not respond")
         }
-        Err(_) => Err("does not answer"),
+        Err(_) => Err("does not respond"),
     }
 }
 
-/// The layout or archive that a text is the path of.
+/// Returns the layout or archive at the path in a text.
 fn file(text: &str) -> Option<ImageSource> {
     let (path, selector) = split_path(text);
     if path.join(layout::MARKER).is_file() {
@@ -173,16 +178,16 @@ fn file(text: &str) -> Option<ImageSource> {
     (kind.is_file() || kind.is_fifo()).then(|| Kind::Archive(path).with(selector))
 }
 
-/// What a source is to be written as so that it can be nothing else.
+/// Returns the unambiguous text of a source.
 fn prefixed(source: &ImageSource) -> String {
     match &source.kind {
-        // A path with a folder in front is no name of an image.
+        // The name of an image cannot start with a folder.
         Kind::Archive(path) if path.is_relative() => format!("./{source}"),
         _ => source.to_string(),
     }
 }
 
-/// Whether a text may be the name of an image.
+/// Returns whether a text can be the name of an image.
 ///
 /// Source: <https://github.com/distribution/reference/blob/v0.6.0/reference.go>
 fn is_name(text: &str) -> bool {
@@ -195,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_starts_like_a_path_is_no_name() {
+    fn path_like_text_is_not_an_image_name() {
         for name in ["alpine", "alpine:3", "host.example:5000/a/b@sha256:00", "image.tar", "0f"] {
             assert!(is_name(name), "{name}");
         }

@@ -1,4 +1,4 @@
-//! [`RegistrySource`]: a repository as a source of images, by the client of its registry.
+//! [`RegistrySource`]: a repository as a source of images.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -18,11 +18,11 @@ use crate::model::{Access, Descriptor, Digest, ImageReference, Reference, Reposi
 use crate::transfer::blob::Blob;
 use crate::transfer::image::{MAX_CONFIG_BYTES, Source};
 
-/// The maximum number of tags that are listed to find out which of an image's signatures exist. In a repository
-/// with more, each is requested.
+/// The maximum number of tags that are listed to find the signatures of an image. In a repository with more tags, each
+/// signature is requested.
 const MAX_LISTED_TAGS: usize = 1_000;
 
-/// An image in a repository of the backend or in any other registry, as a source of a transfer.
+/// An image in a repository of the backend or in any other registry, as the source of a transfer.
 #[derive(Debug, Clone)]
 pub(crate) enum RegistryImage {
     Repository(RepositoryPath, Reference),
@@ -37,7 +37,7 @@ impl RegistryImage {
         }
     }
 
-    /// Returns the name of the repository, without that of our registry.
+    /// Returns the name of the repository, without the host for a repository of the backend.
     pub(crate) fn repository(&self) -> String {
         match self {
             Self::Repository(path, _) => path.to_string(),
@@ -45,8 +45,8 @@ impl RegistryImage {
         }
     }
 
-    /// Opens the repository: ours with a login from the backend, another with the credentials that docker or
-    /// podman has for it, or without.
+    /// Opens the repository: with a login from the backend, or in another registry with the credentials of docker or
+    /// podman, if there are any.
     pub(crate) async fn open(
         &self,
         connection: &Connection,
@@ -79,22 +79,22 @@ impl fmt::Display for RegistryImage {
     }
 }
 
-/// The maximum time for the list of tags, with its retries.
+/// The maximum time for listing the tags, including retries.
 const TAGS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A repository that is read for one transfer.
+/// A repository that is read during one transfer.
 ///
-/// The tags are listed once, and support of the referrers API is detected once, because every platform of an image
+/// The tags are listed once, and the support for the referrers API is detected once, since every platform of an image
 /// needs both.
 pub(crate) struct RegistrySource {
     client: Client,
-    /// The registry of the repository, if it is ours.
+    /// The connection to the backend, if the repository belongs to it.
     connection: Option<Connection>,
-    /// The folder of the registry, if it is on this machine: one handle for all blobs.
+    /// The folder of a registry on this machine, opened once for all blobs.
     folder: OnceCell<Directory>,
-    /// The repository whose copies of manifests are read instead.
+    /// The repository from which existing copies of manifests are read.
     copies: Option<Client>,
-    /// The tags of the repository, unless they are too many or cannot be listed.
+    /// The tags of the repository; `None` if there are too many, or they cannot be listed.
     tags: OnceCell<Option<HashSet<Tag>>>,
     lists_referrers: Mutex<Option<bool>>,
 }
@@ -116,12 +116,12 @@ impl RegistrySource {
         Self { connection: Some(connection), ..self }
     }
 
-    /// Reads manifests from `target` if it has them, since another registry may count what is fetched.
+    /// Reads manifests from `target` if it has them, since another registry may limit the number of fetched manifests.
     pub(crate) fn with_copies_in(self, target: Client) -> Self {
         Self { copies: Some(target), ..self }
     }
 
-    /// Returns the image with this digest, as an image in any registry.
+    /// Returns the reference of the image with this digest.
     pub(crate) fn image(&self, digest: &Digest) -> Result<ImageReference> {
         Ok(self.image_name(&digest.clone().into()).parse()?)
     }
@@ -134,7 +134,7 @@ impl RegistrySource {
     /// Fetches the manifest or index at a tag or digest.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if the repository does not have it.
+    /// [`Error::NotFound`] if the repository does not have the manifest.
     pub(crate) async fn fetch_manifest(&self, reference: &Reference) -> Result<Manifest> {
         if let Some(connection) = &self.connection {
             let path = self.client.repository()?.path();
@@ -161,7 +161,10 @@ impl RegistrySource {
             match timeout(TAGS_TIMEOUT, tags).await {
                 Ok(Ok(tags)) => (tags.len() <= MAX_LISTED_TAGS).then_some(tags),
                 failed => {
-                    tracing::debug!(?failed, "the tags cannot be listed, and each is requested");
+                    tracing::debug!(
+                        ?failed,
+                        "the tags cannot be listed, so each signature tag is requested"
+                    );
                     None
                 }
             }
@@ -170,7 +173,7 @@ impl RegistrySource {
         tags.as_ref().is_none_or(|tags| tags.contains(tag))
     }
 
-    /// Lists referrers by the API of the registry, or returns `None` if it does not have this part of it.
+    /// Lists referrers by the referrers API, or returns `None` if the registry does not support it.
     async fn referrers_by_api(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>> {
         let mut lists_referrers = self.lists_referrers.lock().await;
         match *lists_referrers {
@@ -232,7 +235,7 @@ impl Source for RegistrySource {
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
         match self.all_referrers(subject).await {
             Err(error @ Error::PermissionDenied { .. }) => {
-                tracing::warn!(%error, "the referrers of the image cannot be listed, and are not copied");
+                tracing::warn!(%error, "no permission to list the referrers of the image, so they are not copied");
                 Ok(Vec::new())
             }
             listed => listed,

@@ -1,4 +1,4 @@
-//! [`Candidate`]: an image that a layout or archive lists; and which of them is meant.
+//! [`Candidate`]: an image that a layout or archive lists; and the selection of one candidate.
 
 use super::docker_archive::familiar;
 use crate::distribution::Manifest;
@@ -11,12 +11,12 @@ use crate::transfer::selector::ImageSelector;
 /// An image in the list of a layout or archive.
 #[derive(Debug, Clone)]
 pub(super) struct Candidate {
-    /// The names that it has, the one for people first.
+    /// The names. Errors suggest the first one.
     pub(super) names: Vec<String>,
     pub(super) descriptor: Descriptor,
-    /// The ID that it has in docker: the digest of its configuration.
+    /// The image ID in docker: the digest of the configuration.
     pub(super) id: Option<Digest>,
-    /// Whether it refers to another one, as a signature does.
+    /// Whether the image has a subject in the same source, as a signature has.
     pub(super) is_referrer: bool,
 }
 
@@ -28,7 +28,7 @@ impl Candidate {
 
 /// Returns the manifest of the selected image, or of the only one.
 ///
-/// Several images that differ in their platform alone are one image: a layout may list its platforms itself.
+/// Several images that differ only in their platform are one image: a layout may list platforms without an index.
 pub(super) async fn find(
     source: &dyn Source,
     candidates: &[Candidate],
@@ -43,7 +43,7 @@ pub(super) async fn find(
         Some(ImageSelector::Index(index)) => candidates.get(*index).into_iter().collect(),
     };
     if found.is_empty() && selector.is_none() {
-        // An image that refers to another one can be the only one.
+        // All candidates may be referrers.
         found = candidates.iter().collect();
     }
     let mut digests = Vec::new();
@@ -72,7 +72,7 @@ fn named<'a>(candidates: &'a [Candidate], name: &str) -> Vec<&'a Candidate> {
     }
 }
 
-/// Returns an index of these images if each is for a platform of its own.
+/// Returns an index of these images if each has a different platform.
 async fn index_of_platforms(
     source: &dyn Source,
     candidates: &[&Candidate],
@@ -82,7 +82,7 @@ async fn index_of_platforms(
     for candidate in candidates {
         let mut descriptor = candidate.descriptor.clone();
         if descriptor.platform.is_none() && media_type::is_manifest(&descriptor.media_type) {
-            // One that cannot be read is not for a platform.
+            // An unreadable image has no platform.
             let platform = async {
                 let manifest = source.manifest(&descriptor).await?;
                 configured(source, &manifest).await
@@ -100,7 +100,7 @@ async fn index_of_platforms(
     Index::new(images).to_manifest().map(Some)
 }
 
-/// Returns the error of a selection that fits no image, or several.
+/// Returns the error of a selection that matches no image or several images.
 fn none_or_several(
     source: &dyn Source,
     candidates: &[Candidate],

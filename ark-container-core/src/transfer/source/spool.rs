@@ -1,7 +1,7 @@
-//! Archives that cannot be read in place: compressed files, pipes and standard input.
+//! Spools archives that cannot be read in place: compressed files, pipes and standard input.
 //!
-//! Their content is kept in a file without a name in the folder for temporary files, `$TMPDIR`. The file is
-//! deleted with its last reader, however the program ends.
+//! The content is written to an unnamed file in the folder for temporary files, `$TMPDIR`. The operating system deletes
+//! the file with its last reader, even if the program crashes.
 
 use std::env;
 use std::fs::{self, File, OpenOptions};
@@ -20,30 +20,30 @@ use crate::transfer::decompress::{CompressionFormat, decompress};
 use crate::transfer::in_background;
 use crate::transfer::local_file::OpenFile;
 
-const PIECE_LEN: usize = 256 * 1024;
-/// What a compressed archive may always unpack to.
-const UNSUSPICIOUS_LEN: u64 = 1024 * 1024 * 1024;
-/// By how much more than it has it may unpack beyond that. The files of images come to 2 to 10.
+const PIECE_BYTES: usize = 256 * 1024;
+/// The decompressed size up to which any compression ratio is accepted.
+const ALWAYS_ACCEPTED_BYTES: u64 = 1024 * 1024 * 1024;
+/// The maximum compression ratio of a larger archive. The ratio of images is 2 to 10.
 const MAX_RATIO: u64 = 100;
 const STANDARD_INPUT: &str = "standard input";
 
-/// A new file without a name.
-pub(super) fn file() -> Result<File> {
-    tempfile::tempfile().map_err(no_file)
+/// Creates an unnamed temporary file.
+pub(super) fn temporary_file() -> Result<File> {
+    tempfile::tempfile().map_err(no_temporary_file)
 }
 
-/// The error where there can be no such file.
-pub(super) fn no_file(error: io::Error) -> Error {
+/// Returns the error of a temporary file that cannot be created.
+pub(super) fn no_temporary_file(error: io::Error) -> Error {
     let folder = env::temp_dir();
-    Error::failed(format!("no temporary file can be made in {}", folder.display()))
+    Error::failed(format!("cannot create a temporary file in {}", folder.display()))
         .with_source(error)
 }
 
-/// The error of an archive for which there is no room.
-pub(super) fn no_room(name: &str, error: Option<io::Error>) -> Error {
+/// Returns the error of an archive that does not fit on the disk.
+pub(super) fn disk_full(name: &str, error: Option<io::Error>) -> Error {
     let folder = env::temp_dir();
     let message = format!(
-        "there is no room for {name} in {}; make some, or set TMPDIR to a folder that has more",
+        "not enough disk space for {name} in {}; free some, or set TMPDIR to a folder with more",
         folder.display()
     );
     match error {
@@ -52,24 +52,24 @@ pub(super) fn no_room(name: &str, error: Option<io::Error>) -> Error {
     }
 }
 
-/// Whether nothing more can be written to a file, for its disk is full. What it has is lost.
-pub(super) fn is_full(mut file: &File) -> bool {
-    let written = file.write_all(&[0; PIECE_LEN]).and_then(|()| file.sync_data());
-    written.is_err_and(|error| is_no_room(&error))
+/// Returns whether the disk of a file is full, by appending to the file, which is then unusable.
+pub(super) fn is_disk_full(mut file: &File) -> bool {
+    let written = file.write_all(&[0; PIECE_BYTES]).and_then(|()| file.sync_data());
+    written.is_err_and(|error| is_disk_full_error(&error))
 }
 
-/// A file to which all has been written.
-pub(super) fn opened(file: File, name: impl Into<std::sync::Arc<str>>) -> Result<OpenFile> {
-    let length = file.metadata().map_err(no_file)?.len();
+/// Opens a completely written file for reading.
+pub(super) fn open_written(file: File, name: impl Into<std::sync::Arc<str>>) -> Result<OpenFile> {
+    let length = file.metadata().map_err(no_temporary_file)?.len();
     Ok(OpenFile::new(file, length, name))
 }
 
 /// Opens the archive at a path: a file is read in place, a named pipe once.
 ///
-/// Links are followed, since the path is the user's own. `/dev/stdin`, `/dev/fd/N` and `<(…)` are such links.
+/// Links are followed, since the user named the path. `/dev/stdin`, `/dev/fd/N` and `<(…)` are such links.
 pub(super) async fn open(path: &Path) -> Result<OpenFile> {
     if path == Path::new("/dev/stdin") {
-        // Opening it again fails for a socket, and has another position in a file.
+        // Opening the path fails for a socket, and loses the position in a file.
         return standard_input().await;
     }
     let (owned, name) = (path.to_owned(), path.display().to_string());
@@ -93,7 +93,7 @@ pub(super) async fn open(path: &Path) -> Result<OpenFile> {
             };
             return Err(damaged(&named, problem));
         }
-        // A pipe that was put there since would block otherwise.
+        // Without O_NONBLOCK, a pipe that replaced the file in the meantime would block.
         let mut options = OpenOptions::new();
         let file = options.read(true).custom_flags(libc::O_NONBLOCK).open(&owned);
         let file = file.map_err(unreadable)?;
@@ -107,30 +107,30 @@ pub(super) async fn open(path: &Path) -> Result<OpenFile> {
         Some(file) => decompressed(file).await,
         None => {
             let path = path.to_owned();
-            // Opening a pipe waits for its other end.
-            keep(move || File::open(path), name).await
+            // Opening a pipe waits for a writer.
+            spool(move || File::open(path), name).await
         }
     }
 }
 
-/// Opens the archive on standard input: a file in place, anything else once.
+/// Opens the archive on standard input: a file is read in place, a pipe once.
 pub(super) async fn standard_input() -> Result<OpenFile> {
     if io::stdin().is_terminal() {
         return Err(Error::invalid(
-            "standard input is a terminal: pipe an archive into it, as of docker save",
+            "standard input is a terminal: pipe an archive into it, such as the output of docker save",
         ));
     }
     let mut input = duplicate().map_err(|error| unreadable(STANDARD_INPUT, error))?;
     let metadata = input.metadata().map_err(|error| unreadable(STANDARD_INPUT, error))?;
-    // A file that was redirected can be read where it is.
+    // A redirected file can be read in place.
     let file = if metadata.is_file() && input.stream_position().is_ok_and(|position| position == 0)
     {
         decompressed(OpenFile::new(input, metadata.len(), STANDARD_INPUT)).await?
     } else {
-        keep(|| Ok(input), STANDARD_INPUT.to_owned()).await?
+        spool(|| Ok(input), STANDARD_INPUT.to_owned()).await?
     };
     if file.length() == 0 {
-        return Err(damaged(STANDARD_INPUT, "nothing came"));
+        return Err(damaged(STANDARD_INPUT, "it is empty"));
     }
     Ok(file)
 }
@@ -145,92 +145,98 @@ fn unreadable(name: &str, error: io::Error) -> Error {
     Error::failed(format!("{name} cannot be read")).with_source(error)
 }
 
-/// The archive itself, or its decompressed content.
+/// Returns the archive itself, or its decompressed content if it is compressed.
 async fn decompressed(archive: OpenFile) -> Result<OpenFile> {
     let mut start = Vec::new();
-    let read = archive.at(0).take(CompressionFormat::SIGNATURE_LEN as u64).read_to_end(&mut start);
+    let read =
+        archive.at(0).take(CompressionFormat::MAX_SIGNATURE_BYTES as u64).read_to_end(&mut start);
     read.map_err(|error| unreadable(archive.name(), error))?;
     match CompressionFormat::detect(&start) {
         None => Ok(archive),
         Some(_) => {
             let name = archive.name().to_owned();
-            keep(move || Ok(archive.at(0)), name).await
+            spool(move || Ok(archive.at(0)), name).await
         }
     }
 }
 
-/// Keeps the decompressed content of an archive that is read once.
+/// Spools the decompressed content of an archive that can be read once.
 ///
-/// It is read by a thread that nothing waits for: from a pipe, nothing may ever come.
-async fn keep<R: Read + Send>(
+/// A detached thread reads the archive, since reading a pipe may block forever.
+async fn spool<R: Read + Send>(
     open: impl FnOnce() -> io::Result<R> + Send + 'static,
     name: String,
 ) -> Result<OpenFile> {
     let (sender, receiver) = oneshot::channel();
     let work = move || {
-        let kept = open()
+        let spooled = open()
             .map_err(|error| unreadable(&name, error))
-            .and_then(|stream| copy(stream, &name, UNSUSPICIOUS_LEN, || sender.is_closed()));
-        // Nobody is left to be told where this fails.
-        let _ = sender.send(kept);
+            .and_then(|stream| copy(stream, &name, ALWAYS_ACCEPTED_BYTES, || sender.is_closed()));
+        // Sending fails only if the receiver was dropped.
+        let _ = sender.send(spooled);
     };
-    let failed = |error: io::Error| Error::failed("starting to read an archive").with_source(error);
+    let failed = |error: io::Error| {
+        Error::failed("cannot start a thread to read an archive").with_source(error)
+    };
     drop(thread::Builder::new().name("archive".to_owned()).spawn(work).map_err(failed)?);
-    receiver.await.map_err(|error| Error::failed("reading an archive").with_source(error))?
+    receiver.await.map_err(|error| Error::failed("cannot read an archive").with_source(error))?
 }
 
 fn copy(
     stream: impl Read + Send,
     name: &str,
-    unsuspicious_len: u64,
-    is_unwanted: impl Fn() -> bool,
+    always_accepted_bytes: u64,
+    is_cancelled: impl Fn() -> bool,
 ) -> Result<OpenFile> {
-    let came = Arc::new(AtomicU64::new(0));
-    let counted = Counted { inner: stream, came: came.clone() };
+    let received = Arc::new(AtomicU64::new(0));
+    let counted = Counted { inner: stream, received: received.clone() };
     let mut content = decompress(counted).map_err(|error| unreadable(name, error))?;
-    let mut kept = file()?;
-    let mut piece = vec![0; PIECE_LEN];
+    let mut spooled = temporary_file()?;
+    let mut piece = vec![0; PIECE_BYTES];
     let mut length = 0;
     loop {
         let read = match content.read(&mut piece) {
-            Ok(0) => return opened(kept, name),
+            Ok(0) => return open_written(spooled, name),
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(unreadable(name, error)),
         };
         length += read as u64;
-        if length > unsuspicious_len && length / MAX_RATIO > came.load(Ordering::Relaxed) {
-            let problem =
-                format!("it unpacks to more than {MAX_RATIO} times its size; decompress it first");
+        if length > always_accepted_bytes && length / MAX_RATIO > received.load(Ordering::Relaxed) {
+            let problem = format!(
+                "its decompressed size is over {MAX_RATIO} times its size; decompress it first"
+            );
             return Err(damaged(name, problem));
         }
-        if is_unwanted() {
-            return Err(damaged(name, "nobody waits for it any more"));
+        if is_cancelled() {
+            return Err(damaged(name, "reading was cancelled"));
         }
-        kept.write_all(&piece[..read]).map_err(|error| match is_no_room(&error) {
-            true => no_room(name, Some(error)),
-            false => Error::failed(format!("{name} cannot be kept for a while")).with_source(error),
+        spooled.write_all(&piece[..read]).map_err(|error| match is_disk_full_error(&error) {
+            true => disk_full(name, Some(error)),
+            false => {
+                Error::failed(format!("cannot write {name} to a temporary file")).with_source(error)
+            }
         })?;
     }
 }
 
-fn is_no_room(error: &io::Error) -> bool {
+fn is_disk_full_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
     )
 }
 
-/// A reader that tells how much came of it.
+/// A reader that counts its bytes.
 struct Counted<R> {
     inner: R,
-    came: Arc<AtomicU64>,
+    received: Arc<AtomicU64>,
 }
 
 impl<R: Read> Read for Counted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.came.fetch_add(read as u64, Ordering::Relaxed);
+        self.received.fetch_add(read as u64, Ordering::Relaxed);
         Ok(read)
     }
 }
@@ -243,11 +249,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_unpacks_to_far_more_than_it_is_is_refused() {
+    fn decompression_bomb_is_rejected() {
         let zeros = io::repeat(0).take(8 << 20);
         let bomb = zstd::encode_all(zeros, 1).unwrap();
         let error = copy(&bomb[..], "bomb.tar.zst", 1 << 20, || false).unwrap_err();
-        let expected = "it unpacks to more than 100 times its size; decompress it first";
+        let expected = "its decompressed size is over 100 times its size; decompress it first";
         assert_eq!(error.to_string(), format!("bomb.tar.zst: {expected}"));
         assert_eq!(copy(&bomb[..], "small", 8 << 20, || false).unwrap().length(), 8 << 20);
     }
@@ -278,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn path_that_is_no_file_is_named() {
+    async fn error_names_path_that_is_not_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let problem = async |path: &Path| open(path).await.unwrap_err().to_string();
         assert!(problem(folder.path()).await.ends_with(": it is a folder, not an archive"));
@@ -292,17 +298,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_packed_is_kept_as_it_is() {
+    fn uncompressed_content_is_unchanged() {
         for content in [&b""[..], b"a", b"0123456789"] {
-            let kept = copy(content, "x", UNSUSPICIOUS_LEN, || false).unwrap();
+            let spooled = copy(content, "x", ALWAYS_ACCEPTED_BYTES, || false).unwrap();
             let mut found = Vec::new();
-            kept.at(0).read_to_end(&mut found).unwrap();
+            spooled.at(0).read_to_end(&mut found).unwrap();
             assert_eq!(found, content);
         }
     }
 
-    /// Zeros without end, until it is dropped.
-    struct Endless(#[expect(dead_code, reason = "it is there to be dropped")] Arc<()>);
+    /// A reader of infinite zeros, whose `Arc` shows when it is dropped.
+    struct Endless(#[expect(dead_code, reason = "only its drop matters")] Arc<()>);
 
     impl Read for Endless {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -312,15 +318,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_read_when_nobody_waits_for_it() {
+    async fn reading_stops_when_future_is_dropped() {
         let alive = Arc::new(());
         let endless = Endless(alive.clone());
-        let mut keeping = Box::pin(keep(move || Ok(endless), "endless".to_owned()));
-        assert!(futures_util::poll!(&mut keeping).is_pending());
-        drop(keeping);
+        let mut spooling = Box::pin(spool(move || Ok(endless), "endless".to_owned()));
+        assert!(futures_util::poll!(&mut spooling).is_pending());
+        drop(spooling);
         let deadline = Instant::now() + Duration::from_secs(10);
         while Arc::strong_count(&alive) > 1 {
-            assert!(Instant::now() < deadline, "it is still read");
+            assert!(Instant::now() < deadline, "the reader still runs");
             tokio::task::yield_now().await;
         }
     }

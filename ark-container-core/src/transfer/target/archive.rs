@@ -1,4 +1,4 @@
-//! [`ArchiveTarget`]: an archive in the OCI image layout, with docker's listing beside it where docker reads it.
+//! [`ArchiveTarget`]: an archive in the OCI image layout, with the listing of docker if docker reads the archive.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read, Seek as _, Write};
@@ -26,19 +26,19 @@ use crate::transfer::progress::{BlobState, Event, Progress};
 use crate::transfer::queue::Counter;
 use crate::transfer::source::{Engine, familiar};
 
-/// Docker's listing of the images in an archive.
+/// The listing of images that docker reads.
 const LISTING: &str = "manifest.json";
-/// The annotation with the whole name of an image.
+/// The annotation with the full name of an image.
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
-/// An archive that is written from its start to its end, so one blob at a time.
+/// An archive that is written sequentially, one blob at a time.
 pub(in crate::transfer) struct ArchiveTarget<'a> {
     archive: Arc<Mutex<Output>>,
     target: &'a ImageTarget,
     progress: &'a dyn Progress,
 }
 
-/// The archive, and where its bytes go.
+/// The archive and its destination.
 struct Output {
     tar: tar::Builder<Box<dyn Write + Send>>,
     file: Destination,
@@ -56,8 +56,8 @@ impl<'a> ArchiveTarget<'a> {
     /// Creates the archive.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] if standard output is a terminal; [`Error::Parse`] if the name is not one of
-    /// docker's; [`Error::Failed`] if the file cannot be created.
+    /// [`Error::InvalidInput`] if standard output is a terminal; [`Error::Parse`] if the name is not valid in docker;
+    /// [`Error::Failed`] if the file cannot be created.
     pub(in crate::transfer) async fn create(
         target: &'a ImageTarget,
         progress: &'a dyn Progress,
@@ -65,7 +65,7 @@ impl<'a> ArchiveTarget<'a> {
         if let Some(name) = target.name()
             && target.is_read_by_docker()
         {
-            // Docker refuses to load an archive with another name.
+            // Docker does not load an archive with an invalid name.
             format!("{}{}", ImageReference::PREFIX, familiar(name)).parse::<ImageReference>()?;
         }
         let kind = target.kind.clone();
@@ -115,8 +115,8 @@ impl Target for ArchiveTarget<'_> {
             archive.finish(&target)
         });
         if let Some((file, engine)) = engine.await? {
-            let words = engine.load(file).await?;
-            tracing::info!(words, "loaded");
+            let output = engine.load(file).await?;
+            tracing::info!(output, "loaded");
         }
         Ok(())
     }
@@ -124,7 +124,7 @@ impl Target for ArchiveTarget<'_> {
 
 impl Output {
     fn create(kind: &TargetKind) -> Result<Self> {
-        let no_file = |error| Error::failed("no temporary file can be created").with_source(error);
+        let no_file = |error| Error::failed("cannot create a temporary file").with_source(error);
         let (writer, file): (Box<dyn Write + Send>, _) = match kind {
             TargetKind::OciArchive(path) | TargetKind::DockerArchive(path) => {
                 if let Some(pipe) = open_pipe(path)? {
@@ -133,7 +133,7 @@ impl Output {
                         Self { tar: tar::Builder::new(Box::new(writer)), file: Destination::Pipe };
                     return output.with_marker();
                 }
-                // A link stays, and the file that it names is replaced.
+                // If the path is a link, its target is replaced.
                 let file = OutputFile::create(path)?;
                 let writer = file.writer().map_err(|error| cannot_write(path, error))?;
                 (Box::new(io::BufWriter::new(writer)), Destination::File(file))
@@ -155,7 +155,7 @@ impl Output {
         Self { tar: tar::Builder::new(writer), file }.with_marker()
     }
 
-    /// Adds the file that makes the archive a layout.
+    /// Adds the file that identifies the archive as a layout.
     fn with_marker(mut self) -> Result<Self> {
         self.add_bytes(MARKER, json!({"imageLayoutVersion": "1.0.0"}).to_string().as_bytes())?;
         Ok(self)
@@ -179,7 +179,7 @@ impl Output {
         Ok(())
     }
 
-    /// Adds manifests and the lists of images.
+    /// Adds the manifests, the index and the listing.
     fn add_manifests(&mut self, image: &Image, target: &ImageTarget) -> Result<()> {
         for manifest in image.manifests() {
             self.add_bytes(&blob_name(&manifest.digest), &manifest.bytes)?;
@@ -205,7 +205,7 @@ impl Output {
         Ok(())
     }
 
-    /// Ends the archive, and returns the file that is to be loaded.
+    /// Finishes the archive, and returns the file that docker or podman loads.
     fn finish(&mut self, target: &ImageTarget) -> Result<Option<(File, Engine)>> {
         let failed = |error| Error::failed(format!("cannot write {target}")).with_source(error);
         self.tar.finish().and_then(|()| self.tar.get_mut().flush()).map_err(failed)?;
@@ -223,8 +223,7 @@ impl Output {
     }
 }
 
-/// Opens what is at a path for writing, if it is a named pipe or a stream of this process; `None` if a file is
-/// there or none.
+/// Opens a named pipe or a stream of this process for writing; `None` if the path is a file or does not exist.
 fn open_pipe(path: &Path) -> Result<Option<File>> {
     let is_stream = path == Path::new("/dev/stdout")
         || ["/dev/fd", "/proc/self/fd"].iter().any(|folder| path.starts_with(folder));
@@ -237,28 +236,26 @@ fn open_pipe(path: &Path) -> Result<Option<File>> {
         let opened = File::options().write(true).open(path);
         return opened.map(Some).map_err(|error| cannot_write(path, error));
     }
-    let shown = path.display();
+    let path = path.display();
     match kind {
         _ if kind.is_file() => Ok(None),
-        _ if kind.is_dir() => {
-            Err(Error::invalid(format!("{shown} is a folder; write oci:{shown}")))
-        }
-        _ => Err(Error::invalid(format!("{shown} is a device, not a file"))),
+        _ if kind.is_dir() => Err(Error::invalid(format!("{path} is a folder; write oci:{path}"))),
+        _ => Err(Error::invalid(format!("{path} is a device, not a file"))),
     }
 }
 
 impl ImageTarget {
-    /// Returns whether docker and podman load the archive, which must be an image for one platform then.
+    /// Returns whether docker or podman loads the image, which must then be for one platform.
     pub fn is_for_one_platform(&self) -> bool {
         matches!(self.kind, TargetKind::DockerArchive(_) | TargetKind::Engine(_))
     }
 
-    /// Returns whether docker or podman may read the archive, which has no other manifests then.
+    /// Returns whether docker or podman may read the archive, which then has no referrers.
     pub(in crate::transfer) fn is_read_by_docker(&self) -> bool {
         self.is_for_one_platform() || self.kind == TargetKind::StandardOutput
     }
 
-    /// Returns the name in the layout of the archive: for docker, the tag alone.
+    /// Returns the name in the layout of the archive. For docker, the name is the tag.
     fn ref_name(&self, name: &str) -> String {
         match self.is_for_one_platform() {
             true => familiar(name).rsplit(':').next().unwrap_or(name).to_owned(),
@@ -267,7 +264,7 @@ impl ImageTarget {
     }
 }
 
-/// Returns the name of an image with the registry and the tag that docker assumes.
+/// Returns the name of an image with the default registry and tag of docker.
 fn full_name(name: &str) -> String {
     let familiar = familiar(name);
     match format!("docker://{familiar}").parse::<ImageReference>() {
@@ -276,7 +273,7 @@ fn full_name(name: &str) -> String {
     }
 }
 
-/// Returns docker's listing of an image; `None` if it has several platforms or is no image.
+/// Returns the listing of an image; `None` for an index or an artifact.
 fn listing(image: &Image, name: Option<&str>) -> Result<Option<Value>> {
     let ManifestContent::Image(content) = image.root().content()? else { return Ok(None) };
     let is_image =
@@ -296,12 +293,12 @@ fn cannot_write(path: &Path, error: io::Error) -> Error {
     Error::failed(format!("cannot write {}", path.display())).with_source(error)
 }
 
-/// An archive is given up after an error, so a panic elsewhere does not spoil it.
+/// Locks the archive. After a panic in another thread, the lock still works, and the archive is abandoned.
 fn lock(archive: &Mutex<Output>) -> std::sync::MutexGuard<'_, Output> {
     archive.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A reader of pieces that are received, which hashes them.
+/// A reader of received pieces, which hashes them.
 struct Received {
     receiver: mpsc::Receiver<Bytes>,
     piece: Bytes,

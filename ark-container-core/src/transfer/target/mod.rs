@@ -1,4 +1,4 @@
-//! [`ImageTarget`]: where an image is written to on this machine.
+//! [`ImageTarget`]: the location on this machine that an image is written to.
 
 pub(super) mod archive;
 pub(super) mod layout;
@@ -12,24 +12,23 @@ use super::source::{DOCKER_ARCHIVE, Engine, OCI_ARCHIVE, OCI_LAYOUT};
 use crate::error::{Error, Result};
 
 const STANDARD_OUTPUT: &str = "-";
-/// All forms of a target.
+/// The forms of a target, for errors.
 const FORMS: &str = "oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME], \
     docker-daemon:NAME, podman:NAME, or - for an archive on standard output";
 
-/// Where an image is written to on this machine, and the name that it has there.
+/// The location on this machine that an image is written to, with the name of the image.
 ///
 /// | target | image |
 /// |---|---|
 /// | `oci:DIR[:NAME]` | in a folder in the OCI image layout, which keeps its other images |
 /// | `oci-archive:FILE[:NAME]` | in a new archive of such a folder |
 /// | `docker-archive:FILE[:NAME]` | in a new archive that `docker load` reads |
-/// | `docker-daemon:NAME` | in the docker daemon that the `docker` command reaches |
-/// | `podman:NAME` | in podman's store |
+/// | `docker-daemon:NAME` | in the docker daemon of the `docker` command |
+/// | `podman:NAME` | in podman |
 /// | `-[:NAME]` | in an archive on standard output |
 ///
-/// Paths and names may have colons: the longest part of the text that exists belongs to the path, which
-/// extends to the next colon. An [`ImageSource`](super::ImageSource) of the same text is the image that was
-/// written.
+/// Paths and names can contain colons: the longest existing start of the text belongs to the path, which extends to
+/// the next colon after it. An [`ImageSource`](super::ImageSource) with the same text is the written image.
 ///
 /// ```
 /// use ark_container_core::transfer::ImageTarget;
@@ -55,32 +54,32 @@ pub(super) enum TargetKind {
 }
 
 impl ImageTarget {
-    /// A folder in the OCI image layout, which is created if it does not exist.
+    /// Creates a target: a folder in the OCI image layout. A pull creates the folder if it does not exist.
     pub fn oci_layout(path: impl Into<PathBuf>) -> Self {
         TargetKind::OciLayout(path.into()).into()
     }
 
-    /// A new archive of a folder in the OCI image layout.
+    /// Creates a target: a new archive of a folder in the OCI image layout.
     pub fn oci_archive(path: impl Into<PathBuf>) -> Self {
         TargetKind::OciArchive(path.into()).into()
     }
 
-    /// A new archive that `docker load` and `podman load` read.
+    /// Creates a target: a new archive for `docker load` and `podman load`.
     pub fn docker_archive(path: impl Into<PathBuf>) -> Self {
         TargetKind::DockerArchive(path.into()).into()
     }
 
-    /// The docker daemon that the `docker` command reaches. The image gets this name there.
+    /// Creates a target: an image with this name in the docker daemon of the `docker` command.
     pub fn docker_daemon(name: impl Into<String>) -> Self {
         Self::from(TargetKind::Engine(Engine::Docker)).with_name(name)
     }
 
-    /// The store of podman, through the `podman` command. The image gets this name there.
+    /// Creates a target: an image with this name in podman, by the `podman` command.
     pub fn podman(name: impl Into<String>) -> Self {
         Self::from(TargetKind::Engine(Engine::Podman)).with_name(name)
     }
 
-    /// An archive on standard output.
+    /// Creates a target: an archive on standard output.
     pub fn standard_output() -> Self {
         TargetKind::StandardOutput.into()
     }
@@ -90,7 +89,7 @@ impl ImageTarget {
         Self { name: Some(name.into()), ..self }
     }
 
-    /// The folder or file, if it is one.
+    /// Returns the path of the folder or file; `None` for other targets.
     pub fn path(&self) -> Option<&Path> {
         match &self.kind {
             TargetKind::OciLayout(path)
@@ -100,7 +99,7 @@ impl ImageTarget {
         }
     }
 
-    /// The folder, if it is one in the OCI image layout.
+    /// Returns the path of the folder in the OCI image layout; `None` for other targets.
     pub fn layout(&self) -> Option<&Path> {
         match &self.kind {
             TargetKind::OciLayout(path) => Some(path),
@@ -108,12 +107,12 @@ impl ImageTarget {
         }
     }
 
-    /// Returns whether it is an archive on standard output.
+    /// Returns whether the target is an archive on standard output.
     pub fn is_standard_output(&self) -> bool {
         self.kind == TargetKind::StandardOutput
     }
 
-    /// The name of the image in the target, if one is set.
+    /// Returns the name of the image in the target, if one is set.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
@@ -139,7 +138,7 @@ impl From<TargetKind> for ImageTarget {
     }
 }
 
-/// Looks at the file system to tell path and name apart.
+/// Checks which paths exist, to separate the path from the name.
 impl FromStr for ImageTarget {
     type Err = Error;
 
@@ -159,7 +158,9 @@ impl FromStr for ImageTarget {
             OCI_ARCHIVE => TargetKind::OciArchive,
             DOCKER_ARCHIVE => TargetKind::DockerArchive,
             _ => {
-                return Err(Error::invalid(format!("{input:?} is no image target; write {FORMS}")));
+                return Err(Error::invalid(format!(
+                    "{input:?} is not an image target; write {FORMS}"
+                )));
             }
         };
         let (path, selector) = split_path(rest);
@@ -170,8 +171,8 @@ impl FromStr for ImageTarget {
             None => Ok(kind(path).into()),
             Some(ImageSelector::Name(name)) => Ok(Self::from(kind(path)).with_name(name)),
             Some(selector) => Err(Error::invalid(format!(
-                "image target {input:?} ends with {selector}, which is not a name; leave it out, or write a \
-                 name such as v1"
+                "image target {input:?} ends with {selector}, which is not a name; remove it, or write a name \
+                 such as v1"
             ))),
         }
     }
@@ -198,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_of_target_is_printed_as_it_is_written() {
+    fn target_kinds_are_printed_as_parsed() {
         for (text, target) in [
             ("oci:new", ImageTarget::oci_layout("new")),
             ("oci:new:v1", ImageTarget::oci_layout("new").with_name("v1")),
@@ -216,11 +217,11 @@ mod tests {
     }
 
     #[test]
-    fn invalid_target_is_refused() {
+    fn invalid_target_is_rejected() {
         for (text, problem) in [
-            ("", "\"\" is no image target; write oci:DIR[:NAME], "),
-            ("build", "\"build\" is no image target; write "),
-            ("docker:x", " is no image target; write "),
+            ("", "\"\" is not an image target; write oci:DIR[:NAME], "),
+            ("build", "\"build\" is not an image target; write "),
+            ("docker:x", " is not an image target; write "),
             ("oci:", "names no path"),
             ("oci::v1", "names no path"),
             ("oci:new:@2", "ends with @2, which is not a name"),
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn folder_with_colon_is_the_same_for_source_and_target() {
+    fn source_and_target_accept_path_with_colon() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("ws:1")).unwrap();
         let text = format!("oci:{}/ws:1/out:v9", folder.path().display());

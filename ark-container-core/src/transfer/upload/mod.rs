@@ -26,7 +26,7 @@ use crate::distribution::{Client, Manifest, Mount};
 use crate::error::Result;
 use crate::model::{Access, Descriptor, Digest, Reference, RegistryHost, RepositoryPath, Tag};
 
-/// A repository that an image is sent to.
+/// A repository as the target of an image.
 pub(super) struct RegistryTarget<'a> {
     pub(super) client: &'a Client,
     pub(super) connection: &'a Connection,
@@ -39,7 +39,7 @@ pub(super) struct RegistryTarget<'a> {
 
 #[async_trait]
 impl Target for RegistryTarget<'_> {
-    async fn known(&self, blobs: &[Blob]) -> Vec<Option<Descriptor>> {
+    async fn known_descriptors(&self, blobs: &[Blob]) -> Vec<Option<Descriptor>> {
         let tars = blobs.iter().filter(|blob| blob.is_tar());
         let diff_ids: Vec<Digest> = tars.map(|tar| tar.digest().clone()).collect();
         let compressed = match self.cache {
@@ -65,13 +65,14 @@ impl Target for RegistryTarget<'_> {
                 image.await.transpose()
             })
             .await?;
-        let is_complete = known.iter().all(Option::is_some) && blobs.iter().all(|there| *there);
+        let is_complete = known.iter().all(Option::is_some) && blobs.iter().all(|exists| *exists);
         match image.flatten() {
             Some(plan) if is_complete => Ok(plan),
             _ => {
-                let mut there = blobs.into_iter();
-                let there = known.iter().map(|known| known.is_some() && there.next() == Some(true));
-                Ok(Plan::Write(there.collect()))
+                let mut found = blobs.into_iter();
+                let exists =
+                    known.iter().map(|known| known.is_some() && found.next() == Some(true));
+                Ok(Plan::Write(exists.collect()))
             }
         }
     }
@@ -85,17 +86,17 @@ impl Target for RegistryTarget<'_> {
         self.send(blob, known, counter).await
     }
 
-    /// Puts the manifests below the root and what refers to them, then the root: at the tag, where
-    /// there is one. What refers to the root may be there before it.
+    /// Puts the manifests below the root and all referrers, then the root, at the tag if there is one. A referrer can
+    /// precede its subject.
     ///
     /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pushing-manifests-with-subject>
     async fn publish(&self, image: &Image) -> Result<()> {
         let below = image.children().iter().chain(image.referrers());
-        let told = |reference: &Reference| self.tell(Event::Manifest { reference });
-        self.client.publish(below, image.signatures(), image.root(), self.tag, &told).await
+        let report = |reference: &Reference| self.tell(Event::Manifest { reference });
+        self.client.publish(below, image.signatures(), image.root(), self.tag, &report).await
     }
 
-    async fn name(&self, image: &Image) -> Result<()> {
+    async fn write_name(&self, image: &Image) -> Result<()> {
         let Some(tag) = self.tag else { return Ok(()) };
         let reference = tag.clone().into();
         self.client.put_manifest(&reference, image.root()).await?;
@@ -113,7 +114,7 @@ impl RegistryTarget<'_> {
         self.progress.event(&event);
     }
 
-    /// Returns what there is to do if the repository has all manifests of the image; `None` if it lacks one.
+    /// Returns the missing content if the repository has all manifests of the image; `None` if it lacks one.
     async fn find(&self, image: &Image) -> Result<Option<Plan>> {
         let root = &image.root().digest;
         let by_digest = Reference::Digest(root.clone());
@@ -121,16 +122,18 @@ impl RegistryTarget<'_> {
         let tagged = OptionFuture::from(by_tag.as_ref().map(|tag| self.client.manifest(tag)));
         let attached = self.client.are_attached(image.referrers());
         let below = self.have_all(image.children(), image.signatures());
-        let there = self.client.manifest(&by_digest);
-        let (tagged, there, attached, below) = join4(tagged, there, attached, below).await;
-        if !attached? || !below? || there?.is_none() {
+        let root_lookup = self.client.manifest(&by_digest);
+        let (tagged, found_root, attached, below) =
+            join4(tagged, root_lookup, attached, below).await;
+        if !attached? || !below? || found_root?.is_none() {
             return Ok(None);
         }
-        let found = tagged.transpose()?.map(|found| found.is_some_and(|it| it.digest == *root));
+        let found =
+            tagged.transpose()?.map(|found| found.is_some_and(|found| found.digest == *root));
         Ok(Some(if found == Some(false) { Plan::Name } else { Plan::Done }))
     }
 
-    /// Returns whether the repository has these manifests, and these at their tags.
+    /// Returns whether the repository has the `manifests`, and the `tagged` ones at their tags.
     async fn have_all(&self, manifests: &[Manifest], tagged: &[(Tag, Manifest)]) -> Result<bool> {
         let by_digest = manifests.iter().map(|manifest| (manifest.digest.clone().into(), manifest));
         let by_tag = tagged.iter().map(|(tag, manifest)| (Reference::Tag(tag.clone()), manifest));
@@ -142,8 +145,8 @@ impl RegistryTarget<'_> {
         lookups.try_fold(true, |all, one| async move { Ok(all && one) }).await
     }
 
-    /// Transfers an image to the repository. `started` and `retried` are the time and the retries of the client
-    /// when the operation started.
+    /// Transfers an image to the repository. `started` is the start of the operation, and `retried` the number of
+    /// retries of the client before it.
     pub(super) async fn push(
         &self,
         image: &Image,
@@ -156,18 +159,18 @@ impl RegistryTarget<'_> {
         let transferred = transfer.run(image).await;
         self.connection.end_claims(repository.path()).await;
         let (image, outcomes) = transferred?;
-        self.remember(&outcomes).await;
+        self.cache_locations(&outcomes).await;
         let tag = self.tag.cloned();
         let retries = self.client.retry().retries() - retried;
         Ok(Pushed::new(repository, &image, tag, &outcomes, retries, started.elapsed()))
     }
 
     /// Adds the locations of the blobs to the push cache, if they are new.
-    async fn remember(&self, outcomes: &[Outcome]) {
+    async fn cache_locations(&self, outcomes: &[Outcome]) {
         let Some(cache) = self.cache else { return };
         let blobs = outcomes.iter().map(|outcome| &outcome.descriptor.digest);
         if !self.mounts.have_all(blobs.clone()) {
-            // Every repository that is pushed to is one of ours.
+            // Every target repository is one of this project.
             let Ok(repository) = self.client.repository() else { return };
             let (host, path) = (repository.host(), repository.path());
             cache.add_locations(host, path, blobs.cloned().collect()).await;
@@ -175,28 +178,28 @@ impl RegistryTarget<'_> {
     }
 }
 
-/// The number of concurrent lookups. Each takes a connection of its own.
+/// The maximum number of concurrent lookups. Each uses one connection.
 const CONCURRENT_LOOKUPS: usize = 16;
 
-/// The repositories that blobs may be mounted from instead of being sent.
+/// The repositories from which blobs can be mounted.
 pub(super) enum Mounts<'a> {
-    /// The repository that is copied from, with credentials that reach both.
+    /// The source repository of a copy, if the credentials are for both repositories.
     From(&'a RepositoryPath),
-    /// The other repositories of the organization, as far as the push cache knows them.
+    /// The other repositories of the organization in the push cache.
     Neighbours {
         connection: &'a Connection,
         path: &'a RepositoryPath,
         locations: BlobLocations,
-        /// A client that may read from them, once there was a blob to mount; `None` where there are no
-        /// credentials for it.
+        /// A client with credentials for the organization, created for the first mount; `None` if there are no such
+        /// credentials.
         client: Box<OnceCell<Option<Client>>>,
     },
-    /// None.
+    /// No repository.
     Nowhere,
 }
 
 impl<'a> Mounts<'a> {
-    /// Returns the neighbours of a repository that the cache knows.
+    /// Returns the neighbours of a repository in the push cache.
     pub(super) async fn neighbours(
         connection: &'a Connection,
         path: &'a RepositoryPath,
@@ -210,7 +213,7 @@ impl<'a> Mounts<'a> {
         Self::Neighbours { connection, path, locations, client: Box::default() }
     }
 
-    /// Returns whether the cache knows of all these blobs that the repository has them.
+    /// Returns whether the repository is a cached location of all these blobs.
     fn have_all<'b>(&self, blobs: impl Iterator<Item = &'b Digest>) -> bool {
         match self {
             Self::Neighbours { path, locations, .. } => locations.have_all(path, blobs),
@@ -218,14 +221,14 @@ impl<'a> Mounts<'a> {
         }
     }
 
-    /// Asks the registry to mount a blob; `None` if no repository is known to have it, or it cannot be
-    /// asked: then the blob has to be sent.
+    /// Requests the registry to mount a blob. Returns `None` if no repository is known to have it, or the request
+    /// fails. The blob must then be sent.
     async fn mount(&self, target: &Client, blob: &Digest) -> Option<Mount> {
         match self {
             Self::From(path) => or_upload(target.mount_blob(blob, path).await),
             Self::Neighbours { connection, path, locations, client } => {
-                let from = locations.beside(path, blob).next()?;
-                // Credentials that reach one repository reach no neighbour.
+                let from = locations.other_repositories(path, blob).next()?;
+                // Credentials for one repository do not allow access to a neighbour.
                 let connect = || async {
                     let scope = LoginScope::Organization.of(path, Access::Push);
                     or_upload(connection.client(path, &scope).await)
@@ -239,6 +242,6 @@ impl<'a> Mounts<'a> {
 }
 
 fn or_upload<T>(result: Result<T>) -> Option<T> {
-    let unmounted = |error| tracing::debug!(%error, "a blob is sent that could not be mounted");
+    let unmounted = |error| tracing::debug!(%error, "cannot mount the blob, so it is sent");
     result.map_err(unmounted).ok()
 }

@@ -1,4 +1,4 @@
-//! Sending blobs against prepared answers.
+//! Tests uploads of blobs with prepared responses.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,7 +13,7 @@ use crate::testing::scripted::{Scripted, answer, refusal};
 use crate::transfer::compress::Compression;
 use crate::transfer::progress::BlobState;
 
-/// Keeps the states that blobs are in.
+/// Records the states of blobs.
 #[derive(Default)]
 struct States(Mutex<Vec<BlobState>>);
 
@@ -25,7 +25,7 @@ impl Progress for States {
     }
 }
 
-/// Sends one blob of `content`, which calls itself the digest of `claimed`.
+/// Sends one blob of `content` with the digest of `claimed`.
 async fn send(registry: &Scripted, content: &[u8], claimed: &[u8]) -> (Result<Outcome>, States) {
     let folder = tempfile::tempdir().unwrap();
     let directory = Directory::open(folder.path()).unwrap();
@@ -61,9 +61,9 @@ fn opened() -> String {
 }
 
 #[tokio::test]
-async fn blob_with_lost_answer_is_not_sent_twice() {
-    let there = answer("200 OK", &[], "");
-    let registry = Scripted::new([opened(), String::new(), there]);
+async fn blob_with_lost_response_is_sent_once() {
+    let exists = answer("200 OK", &[], "");
+    let registry = Scripted::new([opened(), String::new(), exists]);
     let (sent, states) = send(&registry, b"content", b"content").await;
     assert_eq!(sent.unwrap().state, BlobState::Sent);
     let expected = [BlobState::Sending, BlobState::Retrying, BlobState::Sending];
@@ -72,15 +72,15 @@ async fn blob_with_lost_answer_is_not_sent_twice() {
 }
 
 #[tokio::test]
-async fn interrupted_blob_resumes_its_upload() {
+async fn interrupted_upload_is_resumed() {
     let folder = tempfile::tempdir().unwrap();
     let (file, size) = (folder.path().join("layer"), 65 * 1024 * 1024);
     std::fs::File::create(&file).unwrap().set_len(size).unwrap();
     let digest = Digester::digest(Algorithm::Sha256, b"content");
     let directory = Directory::open(folder.path()).unwrap();
     let blob = Blob::file(&Descriptor::new("", digest.clone(), size), &directory, "layer");
-    let there = format!("Range: 0-{}", size - 8);
-    let status = answer("204 No Content", &["Location: /u", &there], "");
+    let received = format!("Range: 0-{}", size - 8);
+    let status = answer("204 No Content", &["Location: /u", &received], "");
     let registry = Scripted::new([status, answer("201 Created", &[], "")]);
 
     let cache = PushCache::new(folder.path().to_owned());
@@ -97,12 +97,12 @@ async fn interrupted_blob_resumes_its_upload() {
 }
 
 #[tokio::test]
-async fn blob_that_did_not_arrive_is_sent_again() {
+async fn blob_that_was_not_stored_is_sent_again() {
     let missing = answer("404 Not Found", &[], "");
-    let forgotten = refusal("404 Not Found", "BLOB_UPLOAD_UNKNOWN", "");
+    let unknown = refusal("404 Not Found", "BLOB_UPLOAD_UNKNOWN", "");
     let busy = answer("503 Service Unavailable", &["Retry-After: 0"], "");
-    for (refused, cancels) in [(String::new(), 0), (forgotten, 0), (busy, 1)] {
-        let mut answers = vec![opened(), refused];
+    for (failure, cancels) in [(String::new(), 0), (unknown, 0), (busy, 1)] {
+        let mut answers = vec![opened(), failure];
         answers.extend(vec![answer("204 No Content", &[], ""); cancels]);
         answers.extend([missing.clone(), opened(), answer("201 Created", &[], "")]);
         let registry = Scripted::new(answers);
@@ -113,7 +113,7 @@ async fn blob_that_did_not_arrive_is_sent_again() {
 }
 
 #[tokio::test]
-async fn blob_with_wrong_digest_is_sent_again_or_named() {
+async fn blob_with_wrong_digest_is_retried_or_fails() {
     let invalid = refusal("400 Bad Request", "DIGEST_INVALID", "not what it says");
     let cancelled = answer("204 No Content", &[], "");
     let registry = Scripted::new([
@@ -133,7 +133,7 @@ async fn blob_with_wrong_digest_is_sent_again_or_named() {
 }
 
 #[tokio::test]
-async fn permanent_refusal_is_not_retried() {
+async fn permanent_upload_error_is_not_retried() {
     let registry = Scripted::new([
         opened(),
         refusal("413 Content Too Large", "SIZE_INVALID", "too large"),

@@ -1,4 +1,4 @@
-//! Archives of docker.
+//! Tests docker archives.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::distribution::Manifest;
 
 #[test]
-fn a_docker_archive_gives_the_same_image_each_time() {
+fn docker_archive_has_a_reproducible_image() {
     let image = sample("x");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("image.tar");
@@ -14,9 +14,9 @@ fn a_docker_archive_gives_the_same_image_each_time() {
     let found = open(&ImageSource::docker_archive(&file)).unwrap();
     assert_eq!(digests(&found).len(), 2);
     assert!(image.blobs().all(|(digest, _)| digests(&found).contains(&digest)));
-    // The sample's layers are plain tars, so with those it has the very manifest of the sample.
+    // The layers of the sample are uncompressed, so the manifest is that of the sample.
     assert_eq!(found.root(), image.root());
-    // If this changed, all images of users would be sent and stored again.
+    // A changed digest would make users send and store all their images again.
     let known = "sha256:7dfb22fc1956aabcf39750c46860a36064e844fec08847dd79af026aa12b96e5";
     assert_eq!(found.root().digest.to_string(), known);
     assert!(found.with_compressed_layers(&HashMap::new()).unwrap().is_none());
@@ -36,7 +36,7 @@ fn root_with_layer(root: &Manifest, tar: &Digest, size: u64, compressed: &Descri
 }
 
 #[test]
-fn an_image_of_an_archive_is_chosen_by_its_tag() {
+fn image_in_archive_is_selected_by_tag() {
     let listing = |tags: &[&[&str]]| {
         let config = |index: usize| format!("c{index}");
         let images: Vec<_> = tags
@@ -60,7 +60,7 @@ fn an_image_of_an_archive_is_chosen_by_its_tag() {
     let other = source.with_reference("b");
     assert!(fault(&other).ends_with(&format!("has no image b; {choices}")));
     assert!(fault(&listing(&[]).1).ends_with("lists no image"));
-    // By position, where some have no name.
+    // Images without a name are selected by position.
     let (_folder, source) = listing(&[&[], &["b:1"], &[]]);
     assert!(fault(&source).ends_with("name one of: @0, b:1, @2"), "{}", fault(&source));
     for position in ["@0", "@1", "@2"] {
@@ -70,7 +70,7 @@ fn an_image_of_an_archive_is_chosen_by_its_tag() {
 }
 
 #[test]
-fn image_of_an_archive_is_selected_by_its_id() {
+fn image_in_archive_is_selected_by_id() {
     let configs = [&br#"{"rootfs":{},"os":"linux"}"#[..], br#"{"rootfs":{},"os":"windows"}"#];
     let listing = json!([{"Config": "c0", "Layers": []}, {"Config": "c1", "Layers": []}]);
     let (_folder, source) = Tar::new()
@@ -105,7 +105,7 @@ fn links_within_an_archive_are_followed() {
 }
 
 #[test]
-fn links_out_of_an_archive_or_in_a_circle_are_refused() {
+fn outside_links_and_link_loops_are_rejected() {
     let with_link = |target: &str| {
         let (folder, source) = Tar::new()
             .link(tar::EntryType::Symlink, "l/layer.tar", target)
@@ -117,7 +117,7 @@ fn links_out_of_an_archive_or_in_a_circle_are_refused() {
     };
     assert!(with_link("/etc/passwd").ends_with("l/layer.tar is a link out of the archive"));
     assert!(with_link("../../etc/passwd").ends_with("l/layer.tar is a link out of the archive"));
-    assert!(with_link("layer.tar").ends_with("l/layer.tar is a circle of links"));
+    assert!(with_link("layer.tar").ends_with("the links of its member l/layer.tar form a loop"));
     assert!(with_link("gone").ends_with("it has no member l/layer.tar"));
     let (_folder, source) = Tar::new().image(&["../../etc/passwd"], &[diff_id(b"")]).save();
     assert!(fault(&source).ends_with("../../etc/passwd is outside the archive"));
@@ -164,28 +164,28 @@ fn damaged_archive_is_named_before_sending() {
     let overwritten = fault(&save(&overwritten).1);
     assert!(overwritten.ends_with("has an invalid header before byte 6144"), "{overwritten}");
 
-    // A header that promises more than the file has.
-    let mut lying = Tar::new().0;
+    // The size in the header is larger than the file.
+    let mut truncated = Tar::new().0;
     let mut header = tar::Header::new_gnu();
     header.set_path("l").unwrap();
     header.set_size(u64::from(u32::MAX));
     header.set_cksum();
-    lying.append(&header, &b""[..]).unwrap();
-    assert!(fault(&save(&lying.into_inner().unwrap()).1).ends_with("in the middle of l"));
+    truncated.append(&header, &b""[..]).unwrap();
+    assert!(fault(&save(&truncated.into_inner().unwrap()).1).ends_with("in the middle of l"));
 
     let counted = Tar::new().file("l", b"").image(&["l"], &[]).save();
     assert!(fault(&counted.1).ends_with("its configuration has 0 layers, its listing 1"));
     let large = Tar::new().file("manifest.json", &vec![b' '; 5 << 20]).save();
     assert!(fault(&large.1).ends_with("manifest.json is larger than 4194304 bytes"));
-    let nonsense = Tar::new().file("manifest.json", b"{").save();
-    assert!(fault(&nonsense.1).contains("manifest.json in "), "{}", fault(&nonsense.1));
+    let invalid = Tar::new().file("manifest.json", b"{").save();
+    assert!(fault(&invalid.1).contains("manifest.json in "), "{}", fault(&invalid.1));
     let folder =
         Tar::new().link(tar::EntryType::Directory, "l", "x").image(&["l"], &[diff_id(b"")]);
     assert!(fault(&folder.save().1).ends_with("its member l is a folder"));
 }
 
 #[test]
-fn what_is_no_docker_archive_gets_a_remedy() {
+fn error_of_other_format_suggests_the_prefix() {
     let oci = Tar::new().file("oci-layout", b"{}").save();
     assert!(fault(&oci.1).ends_with("name it as oci-archive:FILE"));
     assert!(fault(&Tar::new().file("a", b"").save().1).contains("it is not a docker archive"));
@@ -203,8 +203,8 @@ fn what_is_no_docker_archive_gets_a_remedy() {
 }
 
 #[test]
-fn an_archive_with_too_much_in_its_headers_is_refused() {
-    // A name of 65 MiB, as a sparse file would promise it for nothing.
+fn archive_with_oversized_headers_is_rejected() {
+    // The long name has 1 TiB. The sparse file needs almost no disk space.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("image.tar");
     let mut header = tar::Header::new_gnu();

@@ -1,8 +1,8 @@
-//! Archives and layouts that are made to do harm.
+//! Tests hostile archives and layouts.
 
 use super::*;
 
-/// A member whose extended header says of it what is given.
+/// Adds a member with an extended header.
 fn extended(mut tar: Tar, records: &[(&str, &str)], name: &str, content: &[u8]) -> Tar {
     let records = records.iter().map(|(key, value)| (*key, value.as_bytes()));
     tar.0.append_pax_extensions(records).unwrap();
@@ -10,7 +10,7 @@ fn extended(mut tar: Tar, records: &[(&str, &str)], name: &str, content: &[u8]) 
 }
 
 #[test]
-fn made_up_size_in_extended_header_is_refused() {
+fn wrong_size_in_extended_header_is_rejected() {
     for size in ["4294967296", "18446744073709551615", "18446744073709551000"] {
         let archive = extended(Tar::new(), &[("size", size)], "l", b"layer");
         let (_folder, source) = archive.image(&["l"], &[diff_id(b"layer")]).save();
@@ -21,21 +21,21 @@ fn made_up_size_in_extended_header_is_refused() {
 }
 
 #[test]
-fn a_file_with_holes_is_refused() {
+fn sparse_file_is_rejected() {
     let records = [("GNU.sparse.major", "1"), ("GNU.sparse.realsize", "1099511627776")];
     let (_folder, source) =
         extended(Tar::new(), &records, "l", b"1\n0\n0\n").image(&["l"], &[diff_id(b"")]).save();
-    let remedy = "its member l is a sparse file; write the archive without tar's --sparse";
-    assert!(fault(&source).ends_with(remedy), "{}", fault(&source));
+    let expected = "its member l is a sparse file; write the archive without tar's --sparse";
+    assert!(fault(&source).ends_with(expected), "{}", fault(&source));
 }
 
 #[test]
-fn repeated_member_with_other_content_is_refused() {
+fn repeated_member_with_other_content_is_rejected() {
     let large = vec![7; 300_000];
     let mut other = large.clone();
     other[299_999] = 8;
     for (first, second) in [
-        (&b"for who checks"[..], &b"for who unpacks"[..]),
+        (&b"for the scanner"[..], &b"for the unpacker"[..]),
         (b"same size 1", b"same size 2"),
         (b"", b"x"),
         (&large, &other),
@@ -55,7 +55,7 @@ fn repeated_member_with_other_content_is_refused() {
         let fault = fault(&source);
         assert!(fault.ends_with("it has several members manifest.json that differ"), "{fault}");
     }
-    // A member that the image does not need.
+    // The image does not use this member.
     let (_folder, source) = Tar::new().file("x", b"1").file("x", b"2").image(&[], &[]).save();
     assert!(open(&source).is_ok(), "{}", fault(&source));
 }
@@ -78,14 +78,14 @@ fn repeated_identical_member_is_accepted() {
 }
 
 #[test]
-fn file_that_is_no_archive_is_named_without_its_bytes() {
+fn error_of_other_file_shows_no_bytes() {
     let utf16 = |order: fn(u16) -> [u8; 2], text: &str| -> Vec<u8> {
         "\u{feff}".encode_utf16().chain(text.encode_utf16()).flat_map(order).collect()
     };
     let key = format!("-----BEGIN OPENSSH PRIVATE KEY-----\n{}", "SECRET".repeat(200));
     let binary: Vec<u8> =
         (0..2000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()).collect();
-    // What looks like a header but for its checksum.
+    // The header has a wrong checksum.
     let mut header = Tar::new().file("SECRET", b"SECRET").bytes();
     header[0] = b'T';
     for (content, kind) in [
@@ -123,7 +123,7 @@ fn file_that_is_no_archive_is_named_without_its_bytes() {
 }
 
 #[test]
-fn invalid_header_is_named_without_its_bytes() {
+fn error_of_invalid_header_shows_no_bytes() {
     let mut bytes = Tar::new().file("l", b"layer").bytes();
     bytes.truncate(1024);
     bytes.extend("SECRET".repeat(500).bytes());
@@ -134,7 +134,7 @@ fn invalid_header_is_named_without_its_bytes() {
 }
 
 #[test]
-fn missing_file_of_a_layout_is_damage() {
+fn missing_file_in_layout_is_an_error() {
     let image = sample("x");
     for missing in [image.digest(), image.blobs().next().unwrap().0] {
         let (folder, source) = layout(&image);
@@ -174,7 +174,7 @@ fn oci_archive_is_checked_against_its_descriptors() {
 }
 
 #[test]
-fn manifests_that_are_too_much_together_are_refused() {
+fn total_size_of_manifests_is_limited() {
     let folder = tempfile::tempdir().unwrap();
     let config = write_blob(&folder, media_type::OCI_CONFIG, b"{}");
     let padding = " ".repeat(4_000_000);
@@ -196,7 +196,7 @@ fn manifests_that_are_too_much_together_are_refused() {
 }
 
 #[test]
-fn index_with_repeated_entries_is_visited_once() {
+fn repeated_index_is_read_once() {
     let (folder, source) = layout(&sample("x"));
     let top = fs::read(folder.path().join("index.json")).unwrap();
     let top: serde_json::Value = serde_json::from_slice(&top).unwrap();

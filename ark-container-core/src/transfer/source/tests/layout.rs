@@ -1,30 +1,30 @@
-//! Layouts and archives of them: their images, platforms and referrers.
+//! Tests layouts in folders and archives: their images, platforms and referrers.
 
 use super::*;
 use crate::transfer::Blob;
 
 #[test]
-fn a_layout_gives_its_index_with_everything_below_it() {
+fn layout_is_read_with_all_manifests_and_blobs() {
     let image = SampleImage::for_two_platforms();
     let (folder, source) = layout(&image);
     let found = open_for(&source, &PlatformChoice::All).unwrap();
     assert_eq!(found.root(), image.root());
     let children: Vec<_> = image.children().iter().map(|child| child.root().clone()).collect();
     assert_eq!(found.children(), children);
-    // Two layers are shared; a layer and a configuration are each image's own.
+    // Both images share two layers. Each image has one more layer and a configuration.
     assert_eq!(found.blobs().len(), 6);
     for (digest, content) in image.children().iter().flat_map(SampleImage::blobs) {
         let blob = found.blobs().iter().find(|blob| *blob.digest() == digest).unwrap();
-        let place = blob_file(&folder, &digest).canonicalize().unwrap();
+        let path = blob_file(&folder, &digest).canonicalize().unwrap();
         assert_eq!(
             (blob.size(), blob.location()),
-            (content.len() as u64, place.display().to_string())
+            (content.len() as u64, path.display().to_string())
         );
     }
 }
 
 #[test]
-fn an_image_of_a_layout_is_chosen_by_its_name() {
+fn image_in_layout_is_selected_by_name() {
     let folder = tempfile::tempdir().unwrap();
     for (name, content) in [("v1", "one"), ("v2", "two")] {
         sample(content).write_oci_layout(folder.path(), Some(name)).unwrap();
@@ -71,9 +71,9 @@ fn damaged_layout_is_named_before_sending() {
 
     let (folder, source) = layout(&image);
     let path = blob_file(&folder, &image.digest());
-    let turned =
+    let changed =
         fs::read_to_string(&path).unwrap().replace("\"schemaVersion\":2", "\"schemaVersion\":3");
-    fs::write(&path, turned).unwrap();
+    fs::write(&path, changed).unwrap();
     assert!(fault(&source).contains("its content is sha256:"));
     fs::write(&path, vec![b' '; 5 << 20]).unwrap();
     assert!(fault(&source).ends_with("is larger than 4194304 bytes"));
@@ -89,7 +89,7 @@ fn damaged_layout_is_named_before_sending() {
 }
 
 #[test]
-fn a_layout_of_something_else_than_images_is_refused() {
+fn layout_with_other_media_type_is_rejected() {
     let (folder, source) = layout(&sample("x"));
     let index = fs::read_to_string(folder.path().join("index.json")).unwrap();
     let index = index.replace(media_type::OCI_MANIFEST, "text/plain");
@@ -98,7 +98,7 @@ fn a_layout_of_something_else_than_images_is_refused() {
 }
 
 #[test]
-fn a_tower_of_indexes_is_refused() {
+fn deeply_nested_indexes_are_rejected() {
     let (folder, source) = layout(&sample("x"));
     let mut index = fs::read_to_string(folder.path().join("index.json")).unwrap();
     for _ in 0..8 {
@@ -123,7 +123,7 @@ fn write_root(folder: &TempDir, media_type: &str, content: &str) {
 }
 
 #[test]
-fn manifest_in_layout_is_read_as_by_the_registry() {
+fn layout_manifest_has_the_rules_of_the_registry() {
     let image = sample("x");
     let text = std::str::from_utf8(&image.root().bytes).unwrap().to_owned();
     let layers = text.find(r#","layers""#).unwrap();
@@ -154,7 +154,7 @@ fn manifest_in_layout_is_read_as_by_the_registry() {
 }
 
 #[test]
-fn index_may_list_hundreds_of_manifests_and_blobs() {
+fn index_can_list_hundreds_of_manifests_and_blobs() {
     let image = sample("x");
     let (folder, source) = layout(&image);
     let mut children = Vec::new();
@@ -180,7 +180,7 @@ fn one(platform: &str) -> PlatformChoice {
 }
 
 #[test]
-fn image_is_read_as_it_is_unless_a_platform_is_missing() {
+fn image_with_missing_platform_is_rejected() {
     let image = SampleImage::builder()
         .with_platforms(
             ["linux/amd64", "linux/arm64", "linux/s390x"].map(|platform| platform.parse().unwrap()),
@@ -207,7 +207,7 @@ fn image_is_read_as_it_is_unless_a_platform_is_missing() {
 }
 
 #[test]
-fn layout_that_lists_platforms_itself_is_one_image() {
+fn platforms_listed_in_layout_are_one_image() {
     let folder = tempfile::tempdir().unwrap();
     for architecture in ["amd64", "arm64"] {
         let image = SampleImage::for_architecture("x", architecture);
@@ -228,10 +228,10 @@ fn layout_that_lists_platforms_itself_is_one_image() {
 }
 
 #[test]
-fn one_platform_comes_without_the_index_and_the_others() {
+fn selected_platform_is_read_without_the_index() {
     let image = SampleImage::for_two_platforms();
     let (folder, source) = layout(&image);
-    // What is not asked for need not be there.
+    // The other platform may be missing.
     fs::remove_file(blob_file(&folder, &image.children()[0].digest())).unwrap();
     let found = open_for(&source, &one("linux/arm64/v8")).unwrap();
     assert_eq!(found.root(), image.children()[1].root());
@@ -243,7 +243,7 @@ fn one_platform_comes_without_the_index_and_the_others() {
 }
 
 #[test]
-fn image_without_index_has_its_configured_platform() {
+fn image_without_index_has_platform_of_its_config() {
     let (_folder, source) = layout(&SampleImage::for_architecture("x", "arm64"));
     for choice in [one("linux/arm64"), PlatformChoice::AsIs, PlatformChoice::All] {
         assert!(open_for(&source, &choice).is_ok(), "{choice:?}");
@@ -253,7 +253,7 @@ fn image_without_index_has_its_configured_platform() {
 }
 
 #[test]
-fn a_variant_is_to_be_chosen_only_where_there_are_several() {
+fn platform_variant_is_optional_if_unambiguous() {
     let platforms = ["linux/arm/v6", "linux/arm/v7", "linux/amd64/v3"];
     let platforms = platforms.map(|platform| platform.parse().unwrap());
     let image = SampleImage::builder().with_own_layer().with_platforms(platforms).build();
@@ -266,7 +266,7 @@ fn a_variant_is_to_be_chosen_only_where_there_are_several() {
 }
 
 #[test]
-fn attestation_is_no_platform_and_is_pushed() {
+fn attestation_is_read_and_is_no_platform() {
     let folder = tempfile::tempdir().unwrap();
     let image = sample("x");
     image.write_oci_layout(folder.path(), None).unwrap();
@@ -289,23 +289,23 @@ fn attestation_is_no_platform_and_is_pushed() {
     assert_eq!(found.root(), root);
 }
 
-/// Adds a manifest to a layout that refers to another.
-fn refer(folder: &TempDir, subject: &Descriptor, what: &str) -> Descriptor {
+/// Adds a referrer of `subject` to a layout.
+fn refer(folder: &TempDir, subject: &Descriptor, content: &str) -> Descriptor {
     let config = write_blob(folder, "application/vnd.oci.empty.v1+json", b"{}");
-    let layer = write_blob(folder, "text/plain", what.as_bytes());
+    let layer = write_blob(folder, "text/plain", content.as_bytes());
     let manifest =
         json!({"schemaVersion": 2, "config": config, "layers": [layer], "subject": subject});
     let entry = write_blob(folder, media_type::OCI_MANIFEST, manifest.to_string().as_bytes());
     let path = folder.path().join("index.json");
     let mut top: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    // The last comes first: nothing may hang on the order.
+    // The referrer precedes its subject, since the order must not matter.
     top["manifests"].as_array_mut().unwrap().insert(0, json!(entry));
     fs::write(path, top.to_string()).unwrap();
     entry
 }
 
 #[test]
-fn what_refers_to_the_image_goes_along_and_nothing_else() {
+fn image_is_read_with_its_referrers_only() {
     let folder = tempfile::tempdir().unwrap();
     let (image, other) = (sample("x"), sample("y"));
     image.write_oci_layout(folder.path(), Some("v1")).unwrap();
@@ -316,12 +316,12 @@ fn what_refers_to_the_image_goes_along_and_nothing_else() {
     let signature = refer(&folder, &entry(&image), "signature");
     let countersigned = refer(&folder, &signature, "signature of the signature");
     let source = ImageSource::oci_layout(folder.path());
-    // There is one image, for what refers to it is not one.
+    // The layout has only one image, since its referrers are no images.
     let found = open(&source).unwrap();
     assert_eq!(found.root(), image.root());
     let referrers: Vec<_> = found.referrers().iter().map(|found| &found.digest).collect();
     assert_eq!(referrers, [&signature.digest, &countersigned.digest]);
-    // Of each its layer, and the configuration that both have.
+    // Each referrer has a layer, and both share the configuration.
     assert_eq!(found.blobs().len(), image.blobs().count() + 3);
 
     other.write_oci_layout(folder.path(), Some("v2")).unwrap();
@@ -334,7 +334,7 @@ fn what_refers_to_the_image_goes_along_and_nothing_else() {
 }
 
 #[test]
-fn a_referrer_that_is_damaged_is_of_no_image() {
+fn damaged_referrer_has_no_subject() {
     let (folder, source) = layout(&sample("x"));
     let image = sample("x");
     let subject =
@@ -351,7 +351,7 @@ fn archive(image: &SampleImage, name: Option<&str>) -> Tar {
 }
 
 #[test]
-fn an_archive_gives_what_its_folder_gives() {
+fn archive_has_the_same_image_as_its_folder() {
     let image = SampleImage::for_two_platforms();
     let (_folder, from_folder) = layout(&image);
     let (_archive, from_archive) = archive(&image, Some("v1")).save_oci();
@@ -360,20 +360,20 @@ fn an_archive_gives_what_its_folder_gives() {
     assert_eq!(archive.root(), image.root());
     assert_eq!(archive.children(), folder.children());
     assert_eq!(digests(&archive), digests(&folder));
-    let place = archive.blobs()[0].location();
+    let location = archive.blobs()[0].location();
     let path = from_archive.path().unwrap().display().to_string();
-    assert!(place.starts_with("blobs/sha256/") && place.ends_with(&path), "{place}");
-    // Without a prefix it is told from what is in it.
-    let told: ImageSource = format!("{path}:v1").parse().unwrap();
-    assert_eq!(open(&told).root(), image.root());
+    assert!(location.starts_with("blobs/sha256/") && location.ends_with(&path), "{location}");
+    // Without a prefix, the format is detected from the members.
+    let detected: ImageSource = format!("{path}:v1").parse().unwrap();
+    assert_eq!(open(&detected).root(), image.root());
 }
 
 #[test]
-fn what_is_read_of_an_archive_is_the_blob() {
+fn blob_in_archive_is_read_from_its_offset() {
     let image = sample("x");
     let (_folder, source) = archive(&image, None).save_oci();
     let found = open(&source).unwrap();
-    // The file is kept open: what becomes of its name is of no concern.
+    // The open file can still be read after it is removed.
     fs::remove_file(source.path().unwrap()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for (digest, content) in image.blobs() {
@@ -387,17 +387,17 @@ fn what_is_read_of_an_archive_is_the_blob() {
 }
 
 #[test]
-fn an_archive_that_is_compressed_gives_the_same() {
+fn compressed_archive_has_the_same_image() {
     let image = sample("x");
     let plain = archive(&image, None).bytes();
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(&plain).unwrap();
     let gzip = gzip.finish().unwrap();
     let zstd = zstd::encode_all(&plain[..], 1).unwrap();
-    // Several members, one after the other, are one stream for both.
-    let mut twice = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    twice.write_all(&plain[..1000]).unwrap();
-    let mut members = twice.finish().unwrap();
+    // Concatenated gzip members are one stream.
+    let mut first = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    first.write_all(&plain[..1000]).unwrap();
+    let mut members = first.finish().unwrap();
     let mut rest = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     rest.write_all(&plain[1000..]).unwrap();
     members.extend(rest.finish().unwrap());
@@ -410,7 +410,7 @@ fn an_archive_that_is_compressed_gives_the_same() {
     assert!(fault(&cut).contains("image.tar cannot be read: "), "{}", fault(&cut));
 }
 
-/// What docker 25 and later writes: a layout, with a listing beside it.
+/// Returns an archive of docker 25 or later: a layout with a listing.
 fn saved_by_docker(image: &SampleImage) -> Tar {
     let (config, _) = image.blobs().last().unwrap();
     let layers: Vec<String> = image
@@ -434,19 +434,19 @@ fn uncompressed_layers_of_docker_are_compressed() {
 }
 
 #[test]
-fn an_image_as_docker_got_it_keeps_its_digest() {
-    // Docker has several platforms in its index, and only what it pulled of them.
+fn pulled_image_in_docker_keeps_its_digest() {
+    // Docker keeps the index with all platforms, but only the pulled platform.
     let folder = tempfile::tempdir().unwrap();
     let layer = write_blob(&folder, media_type::OCI_LAYER_GZIP, b"\x1f\x8b\x08compressed");
     let config = br#"{"os":"linux","architecture":"arm64","rootfs":{"diff_ids":[]}}"#;
     let config = write_blob(&folder, media_type::OCI_CONFIG, config);
     let manifest = json!({"schemaVersion": 2, "config": config, "layers": [layer]});
-    let mut here = write_blob(&folder, media_type::OCI_MANIFEST, manifest.to_string().as_bytes());
-    let digest = here.digest.clone();
-    here.platform = Some("linux/arm64".parse().unwrap());
+    let mut pulled = write_blob(&folder, media_type::OCI_MANIFEST, manifest.to_string().as_bytes());
+    let digest = pulled.digest.clone();
+    pulled.platform = Some("linux/arm64".parse().unwrap());
     let mut absent = Descriptor::new(media_type::OCI_MANIFEST, image_digest("absent"), 100);
     absent.platform = Some("linux/amd64".parse().unwrap());
-    let index = json!({"schemaVersion": 2, "manifests": [absent, here]}).to_string();
+    let index = json!({"schemaVersion": 2, "manifests": [absent, pulled]}).to_string();
     let mut index = write_blob(&folder, media_type::OCI_INDEX, index.as_bytes());
     let name = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     index.annotations.extend([

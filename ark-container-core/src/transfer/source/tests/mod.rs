@@ -1,4 +1,4 @@
-//! Sources good and bad, as files on the disk.
+//! Tests valid and invalid sources on the disk.
 
 mod docker_archive;
 mod hostile;
@@ -33,7 +33,7 @@ fn open_for(source: &ImageSource, platforms: &PlatformChoice) -> Result<Image, E
     runtime.block_on(Image::open(source, platforms))
 }
 
-/// The whole text of the error of opening a source.
+/// Returns the error of opening a source, with its cause.
 fn fault(source: &ImageSource) -> String {
     let error = open(source).unwrap_err();
     assert!(!matches!(error, Error::Temporary { .. }), "{error:?}");
@@ -67,7 +67,7 @@ fn write_blob(folder: &TempDir, media_type: &str, content: &[u8]) -> Descriptor 
     Descriptor::new(media_type, digest, content.len() as u64)
 }
 
-/// An archive with the members given, in order.
+/// Builds an archive from members in order.
 struct Tar(tar::Builder<Vec<u8>>);
 
 impl Tar {
@@ -91,7 +91,7 @@ impl Tar {
         self
     }
 
-    /// All files of a folder, as `tar -C FOLDER -c .` has them.
+    /// Adds all files of a folder, as `tar -C FOLDER -c .` does.
     fn folder(mut self, folder: &Path) -> Self {
         self.0.append_dir_all(".", folder).unwrap();
         self
@@ -101,7 +101,7 @@ impl Tar {
         self.0.into_inner().unwrap()
     }
 
-    /// The listing of one image, with a configuration for `diff_ids`.
+    /// Adds the listing of one image, and its configuration with `diff_ids`.
     fn image(self, layers: &[&str], diff_ids: &[String]) -> Self {
         let config = json!({"architecture": "amd64", "os": "linux",
             "rootfs": {"type": "layers", "diff_ids": diff_ids}});
@@ -137,7 +137,7 @@ fn diff_id(content: &[u8]) -> String {
 }
 
 #[test]
-fn colon_in_path_and_selector_are_told_apart() {
+fn colons_in_path_and_selector_are_distinguished() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
     fs::write(at("a"), "").unwrap();
@@ -162,7 +162,7 @@ fn colon_in_path_and_selector_are_told_apart() {
 }
 
 #[test]
-fn the_kind_is_told_from_what_is_there() {
+fn source_kind_is_detected_from_existing_files() {
     let (folder, oci) = layout(&sample("x"));
     let text = folder.path().display().to_string();
     assert_eq!(text.parse::<ImageSource>().unwrap(), oci);
@@ -170,13 +170,13 @@ fn the_kind_is_told_from_what_is_there() {
     let (_folder, archive) = Tar::new().image(&[], &[]).save();
     let path = archive.path().unwrap();
     let text = path.display().to_string();
-    let told = text.parse::<ImageSource>().unwrap();
-    assert_eq!((told.path(), told.to_string()), (Some(path), text));
-    assert_eq!(digests(&open(&told).unwrap()), digests(&open(&archive).unwrap()));
+    let detected = text.parse::<ImageSource>().unwrap();
+    assert_eq!((detected.path(), detected.to_string()), (Some(path), text));
+    assert_eq!(digests(&open(&detected).unwrap()), digests(&open(&archive).unwrap()));
 }
 
 #[test]
-fn every_kind_of_source_is_printed_as_it_is_written() {
+fn source_kinds_are_printed_as_parsed() {
     for (text, source) in [
         ("docker-daemon:a:1", ImageSource::docker_daemon("a:1")),
         ("docker-daemon:sha256:00ff", ImageSource::docker_daemon("sha256:00ff")),
@@ -193,7 +193,7 @@ fn every_kind_of_source_is_printed_as_it_is_written() {
 }
 
 #[test]
-fn what_a_command_would_take_for_an_option_is_refused() {
+fn option_like_image_name_is_rejected() {
     for text in
         ["docker-daemon:--output=x", "podman:-q", "podman:", "docker-daemon:a b", "podman:a\n"]
     {
@@ -205,7 +205,7 @@ fn what_a_command_would_take_for_an_option_is_refused() {
 }
 
 #[test]
-fn reference_of_an_engine_is_not_a_selector() {
+fn reference_in_docker_is_not_a_selector() {
     let id = diff_id(b"");
     let source = ImageSource::docker_daemon("a:1").with_reference(id.as_str());
     assert_eq!(source, ImageSource::docker_daemon(id.as_str()));
@@ -214,17 +214,14 @@ fn reference_of_an_engine_is_not_a_selector() {
 }
 
 #[test]
-fn what_is_no_source_gets_the_choices_named() {
+fn error_of_invalid_source_lists_the_forms() {
     for text in ["", "./nowhere", "/", "-x", "a b"] {
         let error = text.parse::<ImageSource>().unwrap_err().to_string();
         assert!(error.contains("write docker-daemon:REF, podman:REF, "), "{error}");
     }
     let folder = tempfile::tempdir().unwrap();
     let error = folder.path().display().to_string().parse::<ImageSource>().unwrap_err().to_string();
-    assert!(
-        error.contains("the folder is no OCI layout, for it has no file oci-layout"),
-        "{error}"
-    );
+    assert!(error.contains("the folder has no file oci-layout"), "{error}");
     let error = "oci:".parse::<ImageSource>().unwrap_err().to_string();
     assert_eq!(error, "image source \"oci:\" names no path");
     let error = open(&"oci:/nowhere/to/be/found".parse().unwrap()).unwrap_err();
