@@ -27,6 +27,7 @@ mod push;
 mod python_component;
 mod quickstart;
 mod read_only;
+mod reference;
 mod resume;
 mod sandbox;
 #[path = "../small_disk.rs"]

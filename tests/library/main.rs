@@ -8,6 +8,7 @@ mod attacks;
 mod aws;
 mod cancel;
 mod conformance;
+mod documents;
 mod embedding;
 mod examples;
 mod identity;
