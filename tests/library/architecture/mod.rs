@@ -128,6 +128,8 @@ const OUTSIDE: &[(&str, &[&str])] = &[
             "connection",
             "credentials",
             "distribution",
+            // Waits for the disk in a background thread.
+            "files",
             "identity",
             "permission",
             "testing",
