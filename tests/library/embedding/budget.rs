@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::architecture::workspace;
 
-const SECTION: &str = "## What a program that links the core pays\n";
+const SECTION: &str = "## Build budget of each feature\n";
 
 /// Crates that no feature may add: command line parsers, and other TLS stacks than rustls on aws-lc-rs.
 const NEVER: [&str; 9] = [
