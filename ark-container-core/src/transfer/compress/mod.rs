@@ -220,8 +220,11 @@ pub fn compress_on_one_thread(
     layer: impl io::Read + Send + 'static,
     size: u64,
 ) -> io::Result<(Digest, Digest)> {
-    let mut before =
-        Plain { file: Box::new(layer), remaining: size, digester: Digester::new(Algorithm::Sha256) };
+    let mut before = Plain {
+        file: Box::new(layer),
+        remaining: size,
+        digester: Digester::new(Algorithm::Sha256),
+    };
     let mut after = Digester::new(Algorithm::Sha256);
     let workers = Workers::new(compression);
     loop {
