@@ -7,10 +7,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-10} connections=${2:-16}
 
-command -v wrk >/dev/null || { echo "missing: wrk; apt-get install -y wrk" >&2; exit 1; }
-cargo build --quiet --release -p ark-container-benches --example catalog-service
+source benches/common.sh
 
-work=$(mktemp -d)
+need wrk
+build catalog-service
 trap 'exec 3>&- || true; wait; rm -rf "$work"' EXIT
 mkfifo "$work/end"
 

@@ -1,42 +1,25 @@
 #!/usr/bin/env bash
 # Copies an image of two platforms, ten layers and 1 GiB from a registry with TLS into the embedded registry, next to
 # skopeo, and crane where it is installed, in one run. Prints medians, the requests to the source of a first and of an
-# unchanged copy, and fails where a limit is passed.
+# unchanged copy, and fails where a goal is missed.
 #   benches/copy-side-by-side.sh [RUNS=5]
 # About 5 minutes and 4 GB below TMPDIR.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 runs=${1:-5}
+source benches/common.sh
 source benches/images.sh
 
-missing() { echo "missing: $1; apt-get install -y $2" >&2; exit 1; }
-for command in docker-registry hyperfine jq openssl skopeo /usr/bin/time:time; do
-  command -v "${command%:*}" >/dev/null || missing "${command%:*}" "${command#*:}"
-done
-cargo build --quiet --release -p ark-container-cli
-tool=$PWD/target/release/ark-catalog-container-tool
+need docker-registry hyperfine jq openssl skopeo /usr/bin/time:time
+build
+isolate
+mkdir -p "$work/login"
 
-work=$(mktemp -d)
-pids=()
-trap 'kill "${pids[@]}" 2>/dev/null; wait; rm -rf "$work"' EXIT
-export ARK_REGISTRY="local:$work/registry" ARK_ORGANIZATION=2ea25035-6aa4-42fb-9955-92288ea1b972
-export HOME="$work/home" XDG_CONFIG_HOME="$work/config" XDG_CACHE_HOME="$work/cache" XDG_DATA_HOME="$work/data"
-mkdir -p "$HOME" "$work/login"
-
-# 0.0.0.0 is an address of this machine that no client takes for
-# loopback, so that all of them use TLS.
+# 0.0.0.0 is an address of this machine that no client takes for loopback, so all of them use TLS.
 authority "$work"
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("0.0.0.0", 0)); print(s.getsockname()[1])')
-cat >"$work/source.yml" <<YAML
-version: 0.1
-log: {level: info, accesslog: {disabled: false}}
-storage: {filesystem: {rootdirectory: $work/source}}
-http: {addr: "0.0.0.0:$port", tls: {certificate: $work/certificate.pem, key: $work/key.pem}}
-YAML
-docker-registry serve "$work/source.yml" >"$work/source.log" 2>&1 & pids+=($!)
-"$tool" --serve --listen 127.0.0.1:0 >"$work/address" 2>/dev/null & pids+=($!)
-for _ in $(seq 100); do [[ -s "$work/address" ]] && break; sleep 0.05; done
-target=$(<"$work/address")
+port=$(free_port 0.0.0.0)
+distribution "$work/source" "0.0.0.0:$port" info "tls: {certificate: $work/certificate.pem, key: $work/key.pem}"
+serve
 
 # Two platforms of five layers.
 for platform in amd64 arm64; do layout "$work/$platform" 5 $((107 << 20)); done
@@ -58,36 +41,28 @@ export -f renew; export tool
 renew
 "$tool" --quiet --login bench/image --docker-config "$work/login" >/dev/null
 ours="$tool --quiet --copy docker://0.0.0.0:$port/bench/image:v1 --to bench/image:v1"
-copies="docker://0.0.0.0:$port/bench/image:v1 docker://$target/prod/$ARK_ORGANIZATION/bench/image:v1"
+copies="docker://0.0.0.0:$port/bench/image:v1 docker://$registry/prod/$organization/bench/image:v1"
 peer="env DOCKER_CONFIG=$work/login skopeo --insecure-policy copy -q --all --src-cert-dir $work/tls --dest-tls-verify=false --authfile $work/login/config.json $copies"
 
-# measure NAME COMMAND: median seconds, mean CPU seconds and most KiB in memory.
-measure() {
-  : >"$work/memory"
-  hyperfine -N --style none --runs "$runs" --prepare "bash -c renew" --export-json "$work/result.json" \
-    "/usr/bin/time -a -o $work/memory -f %M $2" >/dev/null
-  echo "$(jq -r '.results[0] | "\(.median) \(.user + .system)"' "$work/result.json") $(sort -n "$work/memory" | tail -1)" >"$work/$1.result"
-  awk -v what="$1" '{ printf "  %-10s %8.3f s %8.3f s CPU %6.0f MiB\n", what, $1, $2, $3 / 1024 }' "$work/$1.result"
-}
 # requests COMMAND: how many requests it makes to the source.
 requests() {
-  local before; before=$(grep -c '" 200\|" 404\|" 401\|" 206' "$work/source.log" || true)
+  local before; before=$(grep -c '" 200\|" 404\|" 401\|" 206' "$work/distribution.log" || true)
   $1 >/dev/null
   sleep 0.2
-  echo $(($(grep -c '" 200\|" 404\|" 401\|" 206' "$work/source.log" || true) - before))
+  echo $(($(grep -c '" 200\|" 404\|" 401\|" 206' "$work/distribution.log" || true) - before))
 }
 
-echo "copy of 10 x 107 MiB, two platforms, from TLS into the embedded registry"
-measure ours "$ours"
-measure skopeo "$peer"
-if command -v crane >/dev/null; then
-  measure crane "env DOCKER_CONFIG=$work/login crane copy ${copies//docker:\/\//}"
+title "copy of 10 x 107 MiB, two platforms, from TLS into the embedded registry"
+fresh="bash -c renew"
+measure ours "$runs" "$fresh" "$ours"
+measure skopeo "$runs" "$fresh" "$peer"
+if has crane; then
+  measure crane "$runs" "$fresh" "env DOCKER_CONFIG=$work/login crane copy ${copies//docker:\/\//}"
 fi
 renew
+lines ours skopeo crane
 echo "  requests to the source: $(requests "$ours") of a first copy, $(requests "$ours") of an unchanged one"
-awk '
-  NR == 1 { ours = $1; memory = $3 } NR == 2 { peer = $1 }
-  END {
-    printf "  ours / skopeo %.3f, at most 0.5; memory %.0f MiB, at most 64\n", ours / peer, memory / 1024
-    exit !(ours / peer <= 0.5 && memory <= 64 * 1024)
-  }' "$work/ours.result" "$work/skopeo.result"
+ratio $wall ours skopeo 0.5
+ratio $wall ours crane
+at_most $memory ours $((64 << 10))
+exit $failed

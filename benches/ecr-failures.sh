@@ -8,17 +8,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 runs=${1:-7}
 
-cargo build --quiet --release -p ark-container-cli
-cargo build --quiet --release -p ark-container-benches --example fake-aws
-tool=${ARK_BIN:-target/release/ark-catalog-container-tool}
+source benches/common.sh
 
-work=$(mktemp -d)
+build fake-aws
 trap 'kill ${FAKE_PID:-} 2>/dev/null || true; wait; rm -rf "$work"' EXIT
-
-# Nothing of this machine's own settings.
-export ARK_ORGANIZATION=2ea25035-6aa4-42fb-9955-92288ea1b972
-export XDG_CONFIG_HOME="$work/config" XDG_CACHE_HOME="$work/cache"
-export AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null
+isolate
 
 # More repositories than one page of the account has, so that the tag index is asked.
 coproc FAKE { exec target/release/examples/fake-aws 2000 10; }
@@ -26,7 +20,6 @@ exec 3<&"${FAKE[0]}" 4>&"${FAKE[1]}"
 while read -r line <&3 && [[ -n "$line" ]]; do export "${line?}"; done
 fake() { echo "$1" >&4; read -r _ <&3; }
 
-failed=0
 # median FAULT CODE COMMAND…: the median time in milliseconds, each run with the fault and an empty cache,
 # unless KEEP_CACHE is set.
 median() {

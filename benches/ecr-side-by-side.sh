@@ -10,34 +10,18 @@ runs=${1:-100}
 # Where tests/run installs what is written in Python.
 PATH="$PWD/target/test-components/venv/bin:$PATH"
 
-missing() { echo "missing: $1; $2" >&2; exit 1; }
-command -v hyperfine >/dev/null || missing hyperfine "apt-get install -y hyperfine"
-command -v jq >/dev/null || missing jq "apt-get install -y jq"
-command -v curl >/dev/null || missing curl "apt-get install -y curl"
-[[ -x /usr/bin/time ]] || missing /usr/bin/time "apt-get install -y time"
-command -v moto_server >/dev/null || missing moto_server "pip install -r tests/python-components.txt"
-command -v aws >/dev/null || missing aws "pip install -r tests/python-components.txt"
+source benches/common.sh
 
-cargo build --quiet --release -p ark-container-cli
-cargo build --quiet --release -p ark-container-benches --example bare-ecr --example fake-aws
-tool=target/release/ark-catalog-container-tool
+need curl hyperfine jq /usr/bin/time:time
+for command in moto_server aws; do
+  has "$command" || { echo "missing: $command; pip install -r tests/python-components.txt" >&2; exit 1; }
+done
+build bare-ecr fake-aws
 bare=target/release/examples/bare-ecr
 fake=target/release/examples/fake-aws
-
-work=$(mktemp -d)
-pids=()
 trap 'kill "${pids[@]}" ${FAKE_PID:-} 2>/dev/null; wait; rm -rf "$work"' EXIT
-
-# Nothing of this machine's own settings, and keys that no account knows.
-organization=2ea25035-6aa4-42fb-9955-92288ea1b972
-export ARK_REGISTRY=ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod ARK_ORGANIZATION=$organization
-export XDG_CONFIG_HOME="$work/config" XDG_CACHE_HOME="$work/cache"
-export AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null AWS_EC2_METADATA_DISABLED=true
-export AWS_ACCESS_KEY_ID=AKIAEXAMPLE AWS_SECRET_ACCESS_KEY=example AWS_PAGER=
-export AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1
-
-free_port() { python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); print(s.getsockname()[1])'; }
-until_answers() { for _ in $(seq 200); do curl -so /dev/null "$1" && return; sleep 0.05; done; echo "no answer: $1" >&2; exit 1; }
+isolate
+export ARK_REGISTRY=ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod AWS_PAGER= AWS_DEFAULT_REGION=us-east-1
 
 port=$(free_port)
 moto_server -H 127.0.0.1 -p "$port" >"$work/moto.log" 2>&1 & pids+=($!)
@@ -45,18 +29,17 @@ export AWS_ENDPOINT_URL="http://127.0.0.1:$port"
 until_answers "$AWS_ENDPOINT_URL"
 for number in $(seq 10); do "$tool" --create-repository "bench/$number" >/dev/null; done
 
-# measure NAME RUNS COMMAND…: the median of the wall clock and the mean CPU time, in milliseconds.
-measure() {
+# milliseconds NAME RUNS COMMAND…: the median wall time and the mean CPU time.
+milliseconds() {
   local name=$1 count=$2; shift 2
   hyperfine -N --style none --warmup 3 --runs "$count" --export-json "$work/result.json" "$*" >/dev/null
   jq -r '.results[0] | "\(.median * 1000) \((.user + .system) * 1000)"' "$work/result.json" >"$work/$name"
 }
 # side_by_side WHAT OURS BARE AWS
-failed=0
 side_by_side() {
-  measure ours "$runs" "$2"
-  measure bare "$runs" "$3"
-  measure aws 10 "$4"
+  milliseconds ours "$runs" "$2"
+  milliseconds bare "$runs" "$3"
+  milliseconds aws 10 "$4"
   awk -v what="$1" '
     FILENAME ~ /ours$/ { ours = $1; ours_cpu = $2 }
     FILENAME ~ /bare$/ { bare = $1; bare_cpu = $2 }
@@ -79,7 +62,7 @@ exec 3<&"${FAKE[0]}" 4>&"${FAKE[1]}"
 while read -r line <&3 && [[ -n "$line" ]]; do export "${line?}"; done
 calls() { local count; echo >&4; read -r count <&3; echo "$count"; }
 "$tool" --quiet --login bench/1 >/dev/null
-measure cached "$runs" "$tool --quiet --login bench/1"
+milliseconds cached "$runs" "$tool --quiet --login bench/1"
 awk '{ printf "%-30s %6.2f ms wall, median; %.2f ms CPU, mean\n", "cached login", $1, $2; exit !($2 < 5) }' \
   "$work/cached" || { echo "  over the limit of 5 ms of CPU" >&2; failed=1; }
 

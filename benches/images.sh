@@ -1,5 +1,4 @@
-# For push-side-by-side.sh and copy-side-by-side.sh, which source this file: layouts and archives with nothing to run,
-# and the certificate of a registry.
+# Layouts and archives with nothing to run, and the certificate of a registry, for the scripts that source this file.
 
 # authority FOLDER: makes an authority, FOLDER/tls/ca.crt, which programs trust from then on, and its certificate and
 # key for 0.0.0.0, FOLDER/certificate.pem and FOLDER/key.pem.
@@ -32,8 +31,8 @@ configuration() {
     "$(quoted "$@")"
 }
 
-# layout FOLDER COUNT BYTES [zero]: an image of so many layers, of noise or in one hole. They pass for
-# compressed ones, which no client looks into.
+# layout FOLDER COUNT BYTES [zero]: an image with COUNT layers of noise or of one hole. They are labeled as compressed:
+# no client reads them.
 layout() {
   local folder=$1 count=$2 bytes=$3 layers=() diff_ids=() layer config manifest
   mkdir -p "$folder/blobs/sha256"
@@ -72,6 +71,26 @@ real_layers() {
       -T "$folder/$number.list"
   done
 }
+
+# kind_layer system|python|binaries|media FILE: a tar of at most 200 MiB of this machine's files of one kind.
+kind_layer() {
+  case $1 in
+    system) files /usr/sbin | take 100; files /usr/share | take 100 ;;
+    python) files / -xdev -path '*/site-packages/*' | take 200 ;;
+    binaries) files "$PWD/target" -perm -u+x -size +1M | take 100; files /usr/lib -name '*.so*' | take 100 ;;
+    media)
+      files / -xdev -size +10k '(' -name '*.jpg' -o -name '*.png' -o -name '*.gz' -o -name '*.xz' -o -name '*.deb' \
+        -o -name '*.whl' -o -name '*.crate' ')' | take 200 ;;
+  esac >"$2.list"
+  tar -P --mtime=@0 --owner=0 --group=0 --numeric-owner -cf "$2" -T "$2.list" 2>/dev/null
+}
+# files FOLDER [FIND_OPTION…]: sizes and paths. Some folders of this machine may not be readable.
+files() {
+  { find "$@" -type f -readable -size -64M ! -path "${TMPDIR:-/tmp}/*" -printf '%s %p\n' 2>/dev/null || true; } |
+    LC_ALL=C sort -k2
+}
+# take MEBIBYTES: the paths of the first files that fit.
+take() { awk -v limit="$(($1 << 20))" 'size + $1 <= limit { size += $1; sub(/^[0-9]+ /, ""); print }'; }
 
 # docker_archive FILE NAME LAYER…: as docker saves an image.
 docker_archive() {

@@ -1,44 +1,27 @@
 #!/usr/bin/env bash
-# Upload and download of one blob: this project's registry next to Debian's docker-registry, in one
-# run, on the same bytes and disk, through curl. Prints medians and the ratio (below 1: ours is faster).
+# Upload and download of one blob: the embedded registry next to Debian's docker-registry, in one run, on the same bytes
+# and disk, through curl. Prints medians and ratios, and fails where a goal is missed.
 #   benches/registry-throughput.sh [MEBIBYTES=512] [ROUNDS=5]
+# About 1 minute and 2 GB below TMPDIR.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mebibytes=${1:-512} rounds=${2:-5}
+source benches/common.sh
 
-for command in curl docker-registry sha256sum; do
-  command -v "$command" >/dev/null ||
-    { echo "missing: $command; apt-get install -y curl docker-registry coreutils" >&2; exit 1; }
-done
-cargo build --quiet --release -p ark-container-cli
-tool=target/release/ark-catalog-container-tool
+need curl docker-registry jq sha256sum:coreutils
+build
+isolate
 
-work=$(mktemp -d)
-pids=()
-trap 'kill "${pids[@]}" 2>/dev/null; wait; rm -rf "$work"' EXIT
-
-free_port() { python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); print(s.getsockname()[1])'; }
-until_answers() { for _ in $(seq 100); do curl -so /dev/null "$1" && return; sleep 0.05; done; echo "no answer: $1" >&2; exit 1; }
-
-# Ours: one repository, and a login to it.
-organization=2ea25035-6aa4-42fb-9955-92288ea1b972
-export ARK_REGISTRY="local:$work/ours" XDG_CONFIG_HOME="$work"
-"$tool" --quiet --serve --listen 127.0.0.1:0 >"$work/address" & pids+=($!)
-for _ in $(seq 100); do [[ -s "$work/address" ]] && break; sleep 0.05; done
-url=$("$tool" --create-repository bench/blob --organization $organization)
-password=$("$tool" --quiet --login bench/blob --organization $organization --access delete)
+# The embedded registry: one repository, and a login to it.
+serve
+url=$("$tool" --quiet --create-repository bench/blob)
+password=$("$tool" --quiet --login bench/blob --access delete)
 ours_repository="http://${url%%/*}/v2/${url#*/}"
 printf 'user = "AWS:%s"\n' "$password" >"$work/ours.curl"
 
-# The peer: Debian's docker-registry on a folder of the same disk.
+# The peer, in a folder on the same disk.
 port=$(free_port)
-cat >"$work/peer.yml" <<YAML
-version: 0.1
-log: {level: error, accesslog: {disabled: true}}
-storage: {filesystem: {rootdirectory: $work/peer}, delete: {enabled: true}}
-http: {addr: "127.0.0.1:$port"}
-YAML
-docker-registry serve "$work/peer.yml" 2>"$work/peer.log" & pids+=($!)
+distribution "$work/peer" "127.0.0.1:$port" error
 until_answers "http://127.0.0.1:$port/v2/"
 peer_repository="http://127.0.0.1:$port/v2/bench/blob"
 : >"$work/peer.curl"
@@ -72,9 +55,15 @@ for _ in $(seq "$rounds"); do
   done
 done
 
-printf '%-10s %12s %12s %8s\n' "$mebibytes MiB" ours docker-registry ratio
-for way in upload download; do
-  ours=$(median "$work/ours.$way") peer=$(median "$work/peer.$way")
-  awk -v way="$way" -v o="$ours" -v p="$peer" -v m="$mebibytes" \
-    'BEGIN { printf "%-10s %7.0f MB/s %10.0f MB/s %8.2f\n", way, m*1.048576/o, m*1.048576/p, o/p }'
+# Ratios of times: 2.5 times the throughput of the peer for an upload, and twice for a download.
+for goal in upload:0.4 download:0.5; do
+  way=${goal%:*}
+  title "$way of $mebibytes MiB, embedded registry"
+  for name in ours peer; do
+    median "$work/$name.$way" >"$work/${name/peer/docker-registry}.result"
+    awk -v name="$name" -v mebibytes="$mebibytes" '{ printf "  %-20s %8.0f MB/s\n", name, mebibytes * 1.048576 / $1 }' \
+      "$work/${name/peer/docker-registry}.result"
+  done
+  ratio $wall ours docker-registry "${goal#*:}"
 done
+exit $failed

@@ -31,6 +31,9 @@ pub use crate::connection::LoginScope;
 use crate::error::{Error, Result};
 pub use blob::Blob;
 pub use compress::Compression;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub use compress::compress_on_one_thread;
 pub use copy::Copy;
 pub use image::Image;
 #[cfg(feature = "ecr")]

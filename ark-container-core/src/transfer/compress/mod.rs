@@ -208,6 +208,34 @@ impl Compressor {
     }
 }
 
+/// Compresses `layer` as a push does, on one thread, and returns its digests before and after compression: the limit
+/// that `benches/` compares a push with.
+///
+/// # Errors
+/// A failed read, and an end of `layer` before `size` bytes.
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub fn compress_on_one_thread(
+    compression: Compression,
+    layer: impl io::Read + Send + 'static,
+    size: u64,
+) -> io::Result<(Digest, Digest)> {
+    let mut before = Plain {
+        file: Box::new(layer),
+        remaining: size,
+        digester: Digester::new(Algorithm::Sha256),
+    };
+    let mut after = Digester::new(Algorithm::Sha256);
+    let workers = Workers::new(compression);
+    loop {
+        let read = |block: &mut _| before.read(block, compression.block_len());
+        after.update(&workers.encode(read)?);
+        if before.is_read() {
+            return Ok((before.finish(), after.finish()));
+        }
+    }
+}
+
 /// A layer as far as it has been compressed.
 struct SoFar {
     layer: Digester,
