@@ -40,11 +40,11 @@ pub(super) async fn check_blob(
     digest: &str,
 ) -> Result<Response<Body>, ApiError> {
     let digest = parse_digest(digest)?;
-    let is_claimed = permit.allows(repository.path(), Operation::PutManifest);
+    let is_reserved = permit.allows(repository.path(), Operation::PutManifest);
     let found = repository.blocking({
         let digest = digest.clone();
-        move |store, path| match is_claimed {
-            true => store.claim_blob(path, &digest),
+        move |store, path| match is_reserved {
+            true => store.reserve_blob(path, &digest),
             false => store.open_blob(path, &digest).map(|(_, size)| size),
         }
     });

@@ -15,7 +15,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Store;
-use super::collection::{ClaimReason, missing_blob};
+use super::collection::{ReservationReason, missing_blob};
 use super::files::{self, cannot};
 use super::layout::RepositoryFolder;
 use crate::backend::local::token::random_bits;
@@ -63,7 +63,7 @@ impl Store {
             return Ok(false);
         }
         target_folder.create_parents(&target)?;
-        let claims = target_folder.lock_claims()?;
+        let reservations = target_folder.lock_reservations()?;
         match fs::hard_link(&source, &target) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -78,7 +78,7 @@ impl Store {
                 return Ok(false);
             }
         }
-        claims.add(digest, &self.claimant, ClaimReason::Found)?;
+        reservations.add(digest, &self.reservation_holder, ReservationReason::Found)?;
         Ok(true)
     }
 }
@@ -271,15 +271,15 @@ impl Upload {
             return Err(Error::invalid(message));
         }
         let blob = self.folder.blob(digest);
-        let old = self.store.claim_stored(&self.folder, digest, ClaimReason::Uploaded)?;
+        let old = self.store.reserve_stored(&self.folder, digest, ReservationReason::Uploaded)?;
         if old.is_some_and(|old| old.len() == self.size) {
             return self.remove();
         }
         self.file.sync_all().map_err(cannot("write", &self.path))?;
         self.folder.create_parents(&blob)?;
         self.confirm()?;
-        let claims = self.folder.lock_claims()?;
-        claims.add(digest, &self.store.claimant, ClaimReason::Uploaded)?;
+        let reservations = self.folder.lock_reservations()?;
+        reservations.add(digest, &self.store.reservation_holder, ReservationReason::Uploaded)?;
         // The manifest that names the blob syncs the rename: see `put_manifest`.
         fs::rename(&self.path, &blob).map_err(self.folder.cannot("write", &blob))
     }

@@ -84,11 +84,12 @@ impl Store {
 const ABANDONED_AGE: Duration = Duration::from_secs(60);
 
 impl LocalBackend {
-    /// Ends the claims that this transfer has in a repository.
-    pub(crate) async fn end_claims(&self, path: &RepositoryPath) {
-        let ended = self.with_repository(path, |store, path| store.end_all_claims(path)).await;
+    /// Ends the reservations that this transfer has in a repository.
+    pub(crate) async fn end_reservations(&self, path: &RepositoryPath) {
+        let ended =
+            self.with_repository(path, |store, path| store.end_all_reservations(path)).await;
         if let Err(error) = ended {
-            tracing::debug!(%path, %error, "claims of blobs stay until they are too old");
+            tracing::debug!(%path, %error, "cannot end the reservations of blobs; they expire later");
         }
     }
 
