@@ -269,7 +269,7 @@ impl Store {
                 .try_for_each(|blob| reservations.end_one(blob, &self.reservation_holder))
         });
         if let Err(error) = ended {
-            tracing::debug!(%error, "cannot end the reservations of blobs; they expire later");
+            tracing::debug!(%error, "cannot end reservations of blobs; they expire later");
         }
     }
 

@@ -89,7 +89,7 @@ impl LocalBackend {
         let ended =
             self.with_repository(path, |store, path| store.end_all_reservations(path)).await;
         if let Err(error) = ended {
-            tracing::debug!(%path, %error, "cannot end the reservations of blobs; they expire later");
+            tracing::debug!(%path, %error, "cannot end reservations of blobs; they expire later");
         }
     }
 
