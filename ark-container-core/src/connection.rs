@@ -229,11 +229,11 @@ impl Connection {
         }
     }
 
-    /// Ends the claims of blobs that the transfer holds in a registry on this machine.
-    pub(crate) async fn end_claims(&self, path: &RepositoryPath) {
+    /// Ends the reservations of blobs that the transfer holds in a registry on this machine.
+    pub(crate) async fn end_reservations(&self, path: &RepositoryPath) {
         match &self.endpoint {
             #[cfg(feature = "local")]
-            Endpoint::ServedFolder(_, local) => local.end_claims(path).await,
+            Endpoint::ServedFolder(_, local) => local.end_reservations(path).await,
             _ => {
                 let _ = path;
             }

@@ -12,9 +12,9 @@ use crate::files::{Directory, is_temporary_name};
 
 const ENDING: &str = ".json";
 const LOCK_ENDING: &str = ".lock";
-/// The text between stem and time in the name of a file that was set aside.
+/// The text between stem and time in the name of a quarantined file.
 #[cfg(feature = "ecr")]
-const SET_ASIDE: &str = ".refused-";
+const QUARANTINE_INFIX: &str = ".refused-";
 
 /// The length of the hash at the end of each stem, in hexadecimal.
 const HASH_LEN: usize = 64;
@@ -118,14 +118,15 @@ impl Folder {
         Ok(files.filter_map(|name| self.limits.stem(&name).map(str::to_owned)).collect())
     }
 
-    /// Removes files that were set aside, and temporary files of killed processes.
+    /// Removes quarantined files, and temporary files of killed processes.
     #[cfg(feature = "ecr")]
     pub(crate) fn remove_leftovers(&self) -> io::Result<()> {
         let Some(folder) = self.open(false)? else { return Ok(()) };
         for name in folder.names().map_err(io_error)? {
-            let aside = name.split_once(SET_ASIDE).map(|(stem, _)| format!("{stem}{ENDING}"));
+            let quarantined =
+                name.split_once(QUARANTINE_INFIX).map(|(stem, _)| format!("{stem}{ENDING}"));
             if is_temporary_name(&name)
-                || aside.is_some_and(|name| self.limits.stem(&name).is_some())
+                || quarantined.is_some_and(|name| self.limits.stem(&name).is_some())
             {
                 none_if_missing(folder.remove(&name))?;
             }
@@ -186,12 +187,12 @@ impl Folder {
 #[cfg(feature = "ecr")]
 impl Folder {
     /// Renames an invalid file, and returns its new path.
-    pub(crate) fn set_aside(&self, stem: &str) -> io::Result<PathBuf> {
+    pub(crate) fn quarantine(&self, stem: &str) -> io::Result<PathBuf> {
         let now =
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let aside = format!("{stem}{SET_ASIDE}{now}");
-        self.create()?.rename(format!("{stem}{ENDING}"), &aside).map_err(io_error)?;
-        Ok(self.path.join(aside))
+        let quarantined = format!("{stem}{QUARANTINE_INFIX}{now}");
+        self.create()?.rename(format!("{stem}{ENDING}"), &quarantined).map_err(io_error)?;
+        Ok(self.path.join(quarantined))
     }
 }
 

@@ -12,12 +12,11 @@ use rustix::io::Errno;
 
 use crate::digester::Digester;
 
-/// The size of a piece that is copied at once: small enough that it is still in the processor's cache when it is
-/// hashed.
-const COPIED_PIECE_BYTES: u64 = 1024 * 1024;
+/// The size of a piece that is copied at once. The piece is still in the processor's cache when it is hashed.
+const COPY_PIECE_BYTES: u64 = 1024 * 1024;
 const BUFFER_BYTES: usize = 128 * 1024;
 
-/// Copies a range of a file into another file from a position on, and hashes what was written there.
+/// Copies a range of a file into another file from a position on, and hashes the written bytes.
 ///
 /// The kernel copies the data if it can. File systems with reflinks share the blocks. A second thread hashes.
 /// `copied` is called with the length of each piece, and ends the copy by returning `false`.
@@ -47,7 +46,7 @@ fn copy_pieces(
 ) -> io::Result<()> {
     let mut from = range.start;
     while from < range.end {
-        let wanted = (range.end - from).min(COPIED_PIECE_BYTES);
+        let wanted = (range.end - from).min(COPY_PIECE_BYTES);
         let length = match copy_in_kernel((source, from), (target, at), wanted)? {
             0 => copy_by_buffer((source, from), (target, at), wanted)?,
             length => length,
@@ -83,7 +82,7 @@ fn hash_pieces(
     Ok(())
 }
 
-/// Copies at most `length` bytes, and returns how many; 0 at the end of the source.
+/// Copies at most `length` bytes, and returns their number; 0 at the end of the source.
 fn copy_by_buffer(
     (source, from): (&File, u64),
     (target, at): (&File, u64),

@@ -8,8 +8,8 @@ use std::sync::Arc;
 /// Fills a buffer with the bytes of a file from `offset` on, and truncates the buffer to the number of bytes that were
 /// read. The buffer is empty after the end of the file.
 ///
-/// Bytes in the page cache are read at once: another thread would cost more than the read. A background thread waits
-/// for the disk.
+/// Bytes in the page cache are read on the current thread, because a switch to another thread would cost more than the
+/// read. A background thread waits for the disk.
 pub(crate) async fn read_at(
     file: &Arc<File>,
     offset: u64,
@@ -33,7 +33,7 @@ pub(crate) async fn read_at(
     reading.await.map_err(io::Error::other)?
 }
 
-/// Reads the bytes that are in the page cache, and returns their number; `None` if the first one is not.
+/// Reads the bytes that are in the page cache, and returns their number; `None` if the first byte is not in the cache.
 ///
 /// Source: <https://man7.org/linux/man-pages/man2/preadv2.2.html>, `RWF_NOWAIT`
 #[cfg(target_os = "linux")]
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn part_of_a_file_is_read_up_to_its_end() {
+    async fn range_of_a_file_is_read_up_to_its_end() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"0123456789").unwrap();
         let file = Arc::new(file);
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn file_that_is_not_cached_is_read_by_a_thread() {
+    async fn uncached_file_is_read_by_a_thread() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         let content: Vec<u8> = (0..100_000u32).flat_map(u32::to_le_bytes).collect();
         file.write_all(&content).unwrap();

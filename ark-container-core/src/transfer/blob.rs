@@ -1,4 +1,4 @@
-//! [`Blob`]: a configuration or layer at its source, and its content, in a file or in a registry.
+//! [`Blob`]: a configuration or layer of an image source, in a file or in a registry.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -21,10 +21,10 @@ use crate::error::{Error, Result};
 use crate::files::Directory;
 use crate::model::{Descriptor, Digest, media_type};
 
-/// The content of a blob, in pieces.
+/// A stream of the content of a blob.
 pub(super) type Pieces = BoxStream<'static, io::Result<Bytes>>;
 
-/// A configuration or layer at its source.
+/// A configuration or layer of an image source.
 #[derive(Debug, Clone)]
 pub struct Blob {
     digest: Digest,
@@ -35,19 +35,19 @@ pub struct Blob {
 
 #[derive(Debug, Clone)]
 enum Content {
-    /// In a layout or in the folder of a registry, under this relative path.
+    /// A file in a layout or in the folder of a registry, with its relative path.
     File { layout: Directory, name: PathBuf },
-    /// In an archive, from `offset` on.
+    /// A member of an archive, whose content starts at `offset`.
     Member {
         archive: OpenFile,
         offset: u64,
         name: String,
-        /// The compression that is undone while it is read, and the size before that.
+        /// The compression and the compressed size of a member that is decompressed while it is read.
         packed: Option<(CompressionFormat, u64)>,
     },
-    /// In a registry, with the download that the last read left, which the next read continues.
+    /// A blob in a registry. A read continues the `download` of the previous read.
     Remote { client: Arc<Client>, download: Arc<Mutex<Option<Download>>> },
-    /// At a source of which only manifests are read.
+    /// A blob of a source that provides only manifests.
     #[cfg(feature = "ecr")]
     Unavailable { source: String },
 }
@@ -73,7 +73,7 @@ impl Blob {
         Self::new(descriptor, Content::Member { archive, offset, name, packed: None })
     }
 
-    /// Returns this member as one of `packed_size` bytes that is decompressed while it is read.
+    /// Returns this member with its compression and its compressed size. A read decompresses the member.
     pub(super) fn packed(mut self, format: CompressionFormat, packed_size: u64) -> Self {
         if let Content::Member { packed, .. } = &mut self.content {
             *packed = Some((format, packed_size));
@@ -100,12 +100,12 @@ impl Blob {
         Self { digest: digest.clone(), size: *size, content, is_tar: false }
     }
 
-    /// Returns this blob as a layer that is not compressed, and is before it is sent to a registry.
+    /// Returns this blob as an uncompressed layer, which a push compresses.
     pub(super) fn compressed_when_sent(self) -> Self {
         Self { is_tar: true, ..self }
     }
 
-    /// Returns the digest. That of a layer which is to be compressed is its diff ID.
+    /// Returns the digest. The digest of a layer that a push compresses is its diff ID.
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
@@ -115,12 +115,12 @@ impl Blob {
         self.size
     }
 
-    /// Returns whether it is a layer that is compressed before it is sent to a registry.
+    /// Returns whether the blob is a layer that a push compresses.
     pub fn is_tar(&self) -> bool {
         self.is_tar
     }
 
-    /// Returns the file that it is in, with its name there if that is an archive, or its repository.
+    /// Returns the location for errors: the path of the file, the member and its archive, or the digest and repository.
     pub fn location(&self) -> String {
         match &self.content {
             Content::File { layout, name } => layout.path().join(name).display().to_string(),
@@ -133,15 +133,16 @@ impl Blob {
         }
     }
 
-    /// Returns the descriptor of a blob that is transferred as it is. Its media type stands in the manifest.
+    /// Returns the descriptor of a blob that is transferred unchanged. The media type is that of an OCI layer for every
+    /// blob; the manifest has the actual one.
     pub(super) fn descriptor(&self) -> Descriptor {
         Descriptor::new(media_type::OCI_LAYER, self.digest.clone(), self.size)
     }
 
-    /// Sends its content from byte `from` on to the thread that writes it, and counts the bytes.
+    /// Sends the content from byte `from` on to the thread that writes it, and counts the bytes.
     ///
     /// # Errors
-    /// Those of [`pieces`](Self::pieces), and of the content. If the thread has ended, it reports why.
+    /// Those of [`pieces`](Self::pieces) and of its stream. A thread that has failed returns its own error.
     pub(super) async fn send_to(
         &self,
         sender: mpsc::Sender<Bytes>,
@@ -159,14 +160,14 @@ impl Blob {
         Ok(())
     }
 
-    /// Returns the error of content that has another digest.
+    /// Returns the error of content with another digest.
     pub(super) fn damaged(&self, found: &Digest) -> Error {
         Error::failed(format!("{} is damaged: its content is {found}", self.location()))
     }
 
     /// Returns the error of content that cannot be read.
     pub(super) fn unreadable(&self, error: io::Error) -> Error {
-        // The error of a registry says what to do next.
+        // An error of the registry client has its own kind and hint.
         match error.downcast::<Error>() {
             Ok(error) => error,
             Err(error) => {
@@ -175,31 +176,31 @@ impl Blob {
         }
     }
 
-    /// Returns its content from byte `from` on.
+    /// Returns a stream of the content from byte `from` on.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if the file is gone, [`Error::Failed`] if it cannot be read; the stream fails
-    /// if the content ends too early.
+    /// [`Error::NotFound`] if the file does not exist; [`Error::Failed`] if the file cannot be read. The stream fails
+    /// if the content ends early.
     pub async fn pieces(&self, from: u64) -> Result<BoxStream<'static, io::Result<Bytes>>> {
         self.pieces_of(from..self.size).await
     }
 
-    /// Returns a range of its content.
+    /// Returns a stream of a range of the content.
     ///
     /// # Errors
     /// Those of [`pieces`](Self::pieces).
     pub(super) async fn pieces_of(&self, range: Range<u64>) -> Result<Pieces> {
         if let Content::Remote { client, download } = &self.content {
-            let kept = lock(download).take().filter(|kept| kept.at == range.start);
-            let started = kept.unwrap_or_else(|| Download {
+            let resumed = lock(download).take().filter(|resumed| resumed.offset == range.start);
+            let active = resumed.unwrap_or_else(|| Download {
                 client: Arc::clone(client),
                 digest: self.digest.clone(),
                 size: self.size,
-                at: range.start,
+                offset: range.start,
                 response: None,
                 rest: Bytes::new(),
             });
-            return Ok(started.pieces(range.end, Arc::clone(download)));
+            return Ok(active.pieces(range.end, Arc::clone(download)));
         }
         let size = range.end.saturating_sub(range.start);
         match self.open_file().await? {
@@ -208,10 +209,11 @@ impl Blob {
         }
     }
 
-    /// Opens the file that it is in at its byte `from`.
+    /// Opens the content of a local file for reading from byte `from` on.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if the file is gone, [`Error::Failed`] if it cannot be opened or is in a registry.
+    /// [`Error::NotFound`] if the file does not exist; [`Error::Failed`] if the file cannot be opened, or the blob is
+    /// in a registry.
     pub(super) async fn open(&self, from: u64) -> Result<Box<dyn Read + Send>> {
         if let Some((file, offset)) = self.open_file().await? {
             return Ok(Box::new(Cursor::new(file, offset + from)));
@@ -231,11 +233,11 @@ impl Blob {
         }
     }
 
-    /// Opens the file that has its content as it is, and returns it with the offset of the content there; `None` if
-    /// the content is in another registry, or is decompressed while it is read.
+    /// Opens the file with the unchanged content. Returns the file and the offset of the content; `None` if the content
+    /// is in a registry, or is decompressed while it is read.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if the file is gone, [`Error::Failed`] if it cannot be opened or is too short.
+    /// [`Error::NotFound`] if the file does not exist; [`Error::Failed`] if the file cannot be opened or is too short.
     pub(super) async fn open_file(&self) -> Result<Option<(Arc<File>, u64)>> {
         match &self.content {
             Content::File { layout, name } => {
@@ -257,12 +259,12 @@ impl Blob {
     }
 }
 
-/// A download has a whole state after every change, so a panic elsewhere does not spoil it.
+/// Locks a download. A poisoned lock is safe, because every change replaces the whole download.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The download of a blob. If the connection breaks, only the rest is requested again.
+/// The download of a blob. After an interruption, only the remaining bytes are requested.
 ///
 /// The content is not verified.
 #[derive(Debug)]
@@ -271,16 +273,16 @@ struct Download {
     digest: Digest,
     size: u64,
     /// The offset of the next byte.
-    at: u64,
+    offset: u64,
     response: Option<Response>,
-    /// Bytes that were received, but lie behind the end of the last range.
+    /// The received bytes after the end of the last range.
     rest: Bytes,
 }
 
 /// A response whose body is being received.
 struct Response {
     pieces: BoxStream<'static, Result<Bytes>>,
-    /// The number of bytes before the wanted one, from a registry that does not support ranges.
+    /// The number of bytes to skip, from a registry that does not support ranges.
     skip: u64,
 }
 
@@ -291,7 +293,7 @@ impl std::fmt::Debug for Response {
 }
 
 impl Download {
-    /// Returns the content up to the offset `end`, and keeps the download in `slot` then.
+    /// Returns the content up to the offset `end`, and then stores the download in `slot`.
     fn pieces(self, end: u64, slot: Arc<Mutex<Option<Self>>>) -> Pieces {
         stream::try_unfold(Some(self), move |download| {
             let slot = Arc::clone(&slot);
@@ -300,8 +302,8 @@ impl Download {
                 let Some(piece) = download.next(end).await.map_err(io::Error::other)? else {
                     return Ok(None);
                 };
-                // A reader that has the length it expects does not ask for the end.
-                let rest = match download.at < end {
+                // A reader that knows the length does not poll again after the last piece.
+                let rest = match download.offset < end {
                     true => Some(download),
                     false => {
                         *lock(&slot) = Some(download);
@@ -316,26 +318,26 @@ impl Download {
 
     /// Returns the next piece before the offset `end`.
     async fn next(&mut self, end: u64) -> Result<Option<Bytes>> {
-        if self.at >= end {
+        if self.offset >= end {
             return Ok(None);
         }
         if self.rest.is_empty() {
             self.rest = self.receive().await?;
         }
-        let length = usize::try_from(end - self.at).unwrap_or(usize::MAX).min(self.rest.len());
-        self.at += length as u64;
+        let length = usize::try_from(end - self.offset).unwrap_or(usize::MAX).min(self.rest.len());
+        self.offset += length as u64;
         Ok(Some(self.rest.split_to(length)))
     }
 
-    /// Receives the next piece. The bytes that came reset the retries.
+    /// Receives the next piece. Each received piece resets the number of retries.
     async fn receive(&mut self) -> Result<Bytes> {
         let retry = self.client.retry().clone();
         let mut tries = retry.tries();
         loop {
             match self.response().await?.next().await {
                 Ok(piece) if piece.is_empty() => {}
-                Ok(piece) if piece.len() as u64 > self.size - self.at => {
-                    return Err(self.problem("the registry sends more bytes than its size"));
+                Ok(piece) if piece.len() as u64 > self.size - self.offset => {
+                    return Err(self.problem("the registry sent more bytes than its size"));
                 }
                 Ok(piece) => return Ok(piece),
                 Err(error) => {
@@ -346,14 +348,14 @@ impl Download {
         }
     }
 
-    /// Returns the response that is being received, or the one to a new request.
+    /// Returns the response that is being received, or requests one.
     async fn response(&mut self) -> Result<&mut Response> {
         let response = match self.response.take() {
             Some(response) => response,
             None => {
-                let rest = self.client.fetch_blob_from(&self.digest, self.at).await?;
-                let Some(skip) = self.at.checked_sub(rest.from) else {
-                    return Err(self.problem("the registry left out a part of it"));
+                let rest = self.client.fetch_blob_from(&self.digest, self.offset).await?;
+                let Some(skip) = self.offset.checked_sub(rest.from) else {
+                    return Err(self.problem("the registry did not send the requested range"));
                 };
                 Response { pieces: rest.pieces, skip }
             }
@@ -367,10 +369,12 @@ impl Download {
 }
 
 impl Response {
-    /// Returns the next piece, which may be empty after the bytes that are skipped.
+    /// Returns the next piece without the bytes to skip. The piece may be empty.
     async fn next(&mut self) -> Result<Bytes> {
         let Some(mut piece) = self.pieces.next().await.transpose()? else {
-            return Err(Error::temporary("the registry broke off in the middle of a blob"));
+            return Err(Error::temporary(
+                "the registry ended the response before the end of a blob",
+            ));
         };
         let skipped = usize::try_from(self.skip).unwrap_or(piece.len()).min(piece.len());
         self.skip -= skipped as u64;
@@ -394,7 +398,7 @@ mod tests {
         Manifest::new("", CONTENT).digest
     }
 
-    /// An answer that promises all of the blob and breaks off after some of it.
+    /// Returns a response that announces the whole blob and ends after some of its bytes.
     fn cut(after: usize) -> String {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", CONTENT.len());
         head + &CONTENT[..after]
@@ -422,7 +426,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_registry_without_ranges_sends_what_is_there_again() {
+    async fn registry_without_ranges_resends_the_whole_blob() {
         let registry = Scripted::new([cut(4), answer("200 OK", &[], CONTENT)]);
         assert_eq!(received(&registry, 0).await.unwrap(), CONTENT.as_bytes());
         let registry = Scripted::new([answer("200 OK", &[], CONTENT)]);
@@ -430,14 +434,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_leaves_something_out_is_not_taken() {
+    async fn response_after_the_requested_offset_is_rejected() {
         let registry = Scripted::new([partial(7)]);
         let error = received(&registry, 4).await.unwrap_err().to_string();
-        assert!(error.ends_with("the registry left out a part of it"), "{error}");
+        assert!(error.ends_with("the registry did not send the requested range"), "{error}");
     }
 
     #[tokio::test]
-    async fn more_than_the_manifest_says_is_not_taken() {
+    async fn content_longer_than_its_descriptor_is_rejected() {
         let registry = Scripted::new([answer("200 OK", &[], "0123456789x")]);
         let error = received(&registry, 0).await.unwrap_err().to_string();
         assert!(error.ends_with("more bytes than its size"), "{error}");
@@ -451,12 +455,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ranges_of_a_blob_take_one_request() {
+    async fn consecutive_ranges_use_one_request() {
         let registry = Scripted::new([answer("200 OK", &[], CONTENT)]);
         let descriptor = Descriptor::new("", digest(), CONTENT.len() as u64);
         let blob = Blob::remote(&descriptor, &registry.patient_client());
         for (range, expected) in [(0..3, "012"), (3..7, "3456"), (7..10, "789")] {
-            // The end of the stream is not asked for, as by a request with a known length.
+            // A request with a known length does not poll the end of the stream.
             let mut pieces = blob.pieces_of(range).await.unwrap();
             let mut received = Vec::new();
             while received.len() < expected.len() {

@@ -1,4 +1,4 @@
-//! Files of a source, which stay open and are read ahead in pieces.
+//! [`OpenFile`]: a file of an image source, which stays open. Streams of the content of files and decoders.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -12,8 +12,8 @@ use tokio_util::bytes::Bytes;
 
 use crate::files::read_at;
 
-/// A file that stays open, so that what was looked through is what is sent, whatever becomes of its
-/// name; it may have none.
+/// A file of an image source. The file stays open, so that the inspected content is the content that is sent, even if
+/// its name is removed or replaced. A temporary file has no name.
 #[derive(Debug, Clone)]
 pub(super) struct OpenFile {
     file: Arc<File>,
@@ -22,17 +22,17 @@ pub(super) struct OpenFile {
 }
 
 impl OpenFile {
-    /// A file that is open already. `name` is what errors call it.
+    /// Creates an `OpenFile` of a file that has `length` bytes. Errors contain `name`.
     pub(super) fn new(file: File, length: u64, name: impl Into<Arc<str>>) -> Self {
         Self { file: Arc::new(file), length, name: name.into() }
     }
 
-    /// What errors call it.
+    /// Returns the name for errors.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// In bytes, when it was opened.
+    /// Returns the length in bytes at the time of opening.
     pub(super) fn length(&self) -> u64 {
         self.length
     }
@@ -42,13 +42,13 @@ impl OpenFile {
         Arc::clone(&self.file)
     }
 
-    /// A reader from `position` on, which disturbs no other.
+    /// Returns a reader from `position` on. The readers of a file are independent.
     pub(super) fn at(&self, position: u64) -> Cursor {
         Cursor::new(self.file(), position)
     }
 }
 
-/// The same file, not one of the same content.
+/// Compares the identity of the open file, not the content.
 impl PartialEq for OpenFile {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.file, &other.file)
@@ -57,7 +57,7 @@ impl PartialEq for OpenFile {
 
 impl Eq for OpenFile {}
 
-/// A place in a file that is read from there on.
+/// A reader of a shared file with its own position.
 #[derive(Debug)]
 pub(super) struct Cursor {
     file: Arc<File>,
@@ -92,13 +92,13 @@ impl Seek for Cursor {
     }
 }
 
-/// The size of the pieces of a file: large enough that system calls do not count, small enough to stay in the
-/// processor's cache.
+/// The size of the pieces of a file. Larger pieces do not fit in the processor's cache; smaller ones need more system
+/// calls.
 pub(super) const PIECE_LEN: usize = 128 * 1024;
 /// The maximum number of decoded pieces that wait to be received.
 const MAX_WAITING_PIECES: usize = 2;
 
-/// Returns the `size` bytes of a file from `offset` on in pieces. The next piece is read when it is polled for.
+/// Returns a stream of `size` bytes of a file from `offset` on. Each poll reads one piece.
 ///
 /// The stream ends with an error if the file is shorter.
 pub(super) fn read_file(
@@ -106,31 +106,30 @@ pub(super) fn read_file(
     offset: u64,
     size: u64,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-    let (give_back, given_back) = channel();
-    let start = (file, offset, size, given_back);
-    stream::try_unfold(start, move |(file, offset, remaining, given_back)| {
-        let give_back = give_back.clone();
+    let (returns, returned) = channel();
+    let start = (file, offset, size, returned);
+    stream::try_unfold(start, move |(file, offset, remaining, returned)| {
+        let returns = returns.clone();
         async move {
             if remaining == 0 {
                 return Ok(None);
             }
-            let mut buffer: Vec<u8> = given_back.try_recv().unwrap_or_default();
+            let mut buffer: Vec<u8> = returned.try_recv().unwrap_or_default();
             buffer.resize(piece_len(remaining), 0);
             let buffer = read_at(&file, offset, buffer).await?;
             let read = buffer.len() as u64;
             if read == 0 {
                 return Err(ends_early(remaining));
             }
-            let piece = Bytes::from_owner(Lent { buffer, give_back });
-            Ok(Some((piece, (file, offset + read, remaining - read, given_back))))
+            let piece = Bytes::from_owner(ReusedBuffer { buffer, returns });
+            Ok(Some((piece, (file, offset + read, remaining - read, returned))))
         }
     })
 }
 
-/// Returns the `size` bytes of a decoder in pieces. A thread decodes the next pieces meanwhile, and ends when the
-/// stream is dropped.
+/// Returns a stream of the `size` bytes of a decoder. A thread decodes ahead, and ends when the stream is dropped.
 ///
-/// The stream ends with an error if the decoder does or is at its end too early.
+/// The stream ends with an error if the decoder fails or ends early.
 pub(super) fn read_decoder(
     mut decoder: impl Read + Send + 'static,
     size: u64,
@@ -161,7 +160,7 @@ fn ends_early(missing: u64) -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, format!("it ends {missing} bytes too early"))
 }
 
-/// Fills a buffer from a file that has `remaining` bytes to give, in as few calls as it allows.
+/// Fills a buffer from a reader with `remaining` bytes. Fails if the reader ends early.
 pub(super) fn fill(file: &mut impl Read, buffer: &mut [u8], remaining: u64) -> io::Result<()> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -175,23 +174,23 @@ pub(super) fn fill(file: &mut impl Read, buffer: &mut [u8], remaining: u64) -> i
     Ok(())
 }
 
-/// A buffer that returns to the reader when the piece is dropped. New memory for each piece would cost as much as
+/// A buffer that returns to the stream when the piece is dropped. An allocation for each piece would cost as much as
 /// the read.
-struct Lent {
+struct ReusedBuffer {
     buffer: Vec<u8>,
-    give_back: Sender<Vec<u8>>,
+    returns: Sender<Vec<u8>>,
 }
 
-impl AsRef<[u8]> for Lent {
+impl AsRef<[u8]> for ReusedBuffer {
     fn as_ref(&self) -> &[u8] {
         &self.buffer
     }
 }
 
-impl Drop for Lent {
+impl Drop for ReusedBuffer {
     fn drop(&mut self) {
-        // The reader is gone after the last piece.
-        let _ = self.give_back.send(std::mem::take(&mut self.buffer));
+        // The stream may have ended.
+        let _ = self.returns.send(std::mem::take(&mut self.buffer));
     }
 }
 
@@ -205,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn readers_of_one_file_do_not_disturb_each_other() {
+    fn readers_of_one_file_are_independent() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"0123456789").unwrap();
         let file = OpenFile::new(file, 10, "digits");
@@ -234,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn part_of_a_file_comes_in_order() {
+    async fn range_of_a_file_is_read_in_order() {
         let content = content();
         let (offset, size) = (7, content.len() - 9);
         let pieces = read(&content, offset, size as u64);
@@ -244,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn decoded_content_comes_in_order_or_fails() {
+    async fn decoded_content_is_read_in_order_or_fails() {
         let content = content();
         let pieces = read_decoder(io::Cursor::new(content.clone()), content.len() as u64);
         assert!(pieces.try_collect::<Vec<_>>().await.unwrap().concat() == content);
@@ -254,7 +253,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn buffers_are_used_again() {
+    async fn buffers_are_reused() {
         let content = vec![7; 40 * PIECE_LEN];
         let pieces = read(&content, 0, content.len() as u64);
         let addresses = pieces.map(|piece| piece.unwrap().as_ptr().addr());
@@ -270,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn empty_part_has_no_pieces() {
+    async fn empty_range_has_no_pieces() {
         assert_eq!(read(b"", 0, 0).count().await, 0);
     }
 }

@@ -32,7 +32,7 @@ const ENTRIES: [&str; 9] = [
 /// Mount options of a small disk.
 const LIMITS: &str = "size=8m,mode=0700";
 
-/// Age after which uploads, temporary files, claims and blobs without a manifest are swept.
+/// Age after which uploads, temporary files, reservations and blobs without a manifest are swept.
 const SWEEP_AGE: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
 /// Returns the files below a folder by their relative paths.
@@ -63,7 +63,10 @@ pub(super) fn check(sandbox: &Sandbox) {
     let mut blobs = Vec::new();
     for (name, path) in &files {
         let Some((repository, below)) = name.split_once("/_repository/") else {
-            assert!(name.ends_with("/_lock") || name.ends_with("/_claims"), "unexpected {name}");
+            assert!(
+                name.ends_with("/_lock") || name.ends_with("/_reservations"),
+                "unexpected {name}"
+            );
             continue;
         };
         let has = |kind: &str, digest: &str| {
@@ -95,7 +98,7 @@ pub(super) fn check(sandbox: &Sandbox) {
                     assert!(has("manifests", child["digest"].as_str().unwrap()), "{name}: {child}");
                 }
             }
-            ["uploads" | "imports", _] | ["claims", "sha256", _] => {}
+            ["uploads" | "imports", _] | ["reservations", "sha256", _] => {}
             _ => panic!("unexpected {name}"),
         }
     }
@@ -166,7 +169,7 @@ pub(super) fn check_sweep(sandbox: &Sandbox) {
         File::open(path).unwrap().set_modified(long_ago).unwrap();
     }
     age(sandbox, "/_repository/blobs/");
-    age(sandbox, "/_repository/claims/");
+    age(sandbox, "/_repository/reservations/");
     let _server = sandbox.serve();
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {

@@ -210,7 +210,7 @@ fn failed_pull_suggests_a_command() {
     sandbox.write("letters/one", "dear");
     let full = run("--pull a:v1 --to oci:letters");
     assert_eq!(full.code, 2, "{full:?}");
-    assert!(full.stderr.contains("letters is no OCI layout, and not empty"), "{}", full.stderr);
+    assert!(full.stderr.contains("letters is not empty and not an OCI layout"), "{}", full.stderr);
     assert_eq!(fs::read_dir(sandbox.path("letters")).unwrap().count(), 1);
 }
 

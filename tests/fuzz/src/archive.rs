@@ -15,7 +15,7 @@ use crate::environment;
 
 const BLOCK_BYTES: usize = 512;
 /// The content of a file next to the source, which must not appear in the image.
-const SECRET: &[u8] = b"what is outside stays outside";
+const SECRET: &[u8] = b"a secret outside of the source";
 
 /// Opens an image source.
 ///
@@ -77,7 +77,7 @@ fn check_image(image: &Image, is_docker: bool) {
         let Some(content) = content(blob) else { continue };
         assert_eq!(content.len() as u64, blob.size());
         assert!(content != SECRET, "{}", blob.location());
-        // The digests of a docker archive are computed. Those of a layout are verified during an upload.
+        // The digests of a docker archive are computed. The digests of a layout are verified during an upload.
         if is_docker && image.children().is_empty() && !blob.is_tar() {
             assert!(verifies(blob.digest(), &content));
         }
@@ -177,17 +177,17 @@ fn packed(tar: Vec<u8>, packing: &str) -> Vec<u8> {
     match packing {
         "gzip" => {
             let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            encoder.write_all(&tar).expect("memory takes it");
-            encoder.finish().expect("memory takes it")
+            encoder.write_all(&tar).expect("a write to memory succeeds");
+            encoder.finish().expect("a write to memory succeeds")
         }
-        "zstd" => zstd::encode_all(&tar[..], 1).expect("memory takes it"),
+        "zstd" => zstd::encode_all(&tar[..], 1).expect("a write to memory succeeds"),
         _ => tar,
     }
 }
 
 /// Writes the members to a folder. Members with names outside the folder are skipped, and links are written.
 fn unpack(folder: &Path, members: &[Member]) {
-    fs::create_dir(folder).expect("a folder can be made");
+    fs::create_dir(folder).expect("a folder can be created");
     for member in members {
         let name = Path::new(&member.name);
         let is_within = name.components().all(|part| matches!(part, Component::Normal(_)));

@@ -10,7 +10,10 @@ use tokio::runtime::{Builder, Runtime};
 pub(crate) fn folder() -> TempDir {
     let memory = Path::new("/dev/shm");
     let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-    tempfile::Builder::new().prefix("ark-fuzz-").tempdir_in(parent).expect("a folder can be made")
+    tempfile::Builder::new()
+        .prefix("ark-fuzz-")
+        .tempdir_in(parent)
+        .expect("a folder can be created")
 }
 
 /// Returns the runtime of the process, with one worker thread and the blocking threads.

@@ -12,7 +12,7 @@ use registry::Route;
 pub fn server_headers(data: &[u8]) {
     if let Some(password) = registry::password(data) {
         let header = std::str::from_utf8(data).expect("it is text");
-        let (_, encoded) = header.split_once(' ').expect("a scheme and what follows");
+        let (_, encoded) = header.split_once(' ').expect("a scheme and credentials");
         assert_eq!(STANDARD.encode(format!("AWS:{password}")), encoded.trim());
     }
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -28,7 +28,7 @@ pub fn server_headers(data: &[u8]) {
         }
     }
     if let Some((start, length)) = registry::chunk(text) {
-        let last = start.checked_add(length - 1).expect("it ends somewhere");
+        let last = start.checked_add(length - 1).expect("the last offset fits");
         let (from, to) = text.split_once('-').expect("a range");
         let digits = |text: &str| format!("0{}", text.trim_start_matches('0'));
         let written = |number: u64| digits(&number.to_string());

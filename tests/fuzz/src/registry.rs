@@ -17,7 +17,7 @@ use crate::tree::{Tree, hex};
 
 const OURS: OrganizationId = OrganizationId::TBD;
 const THEIRS: OrganizationId = OrganizationId::from_u128(0xf00d);
-const THEIR_CONTENT: &[u8] = b"what is theirs stays theirs";
+const THEIR_CONTENT: &[u8] = b"the secret content of another organization";
 /// The timeout of a response, far longer than any response takes.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -238,7 +238,7 @@ impl<'a> Answer<'a> {
         // Error responses of the HTTP library have no body.
         let is_ours = self.header("docker-distribution-api-version").is_some();
         if *status >= 400 && is_ours && *method != "HEAD" {
-            let error: Value = serde_json::from_slice(body).expect("a refusal is JSON");
+            let error: Value = serde_json::from_slice(body).expect("an error response is JSON");
             assert!(
                 error["errors"][0]["code"].as_str().is_some_and(|code| !code.is_empty()),
                 "{error}"

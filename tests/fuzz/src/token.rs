@@ -27,7 +27,7 @@ struct Issued {
 fn issued() -> &'static Issued {
     static ISSUED: OnceLock<Issued> = OnceLock::new();
     ISSUED.get_or_init(|| {
-        let issuer = TokenIssuer::new("https://auth.example", "ark").expect("a key can be made");
+        let issuer = TokenIssuer::new("https://auth.example", "ark").expect("a key can be created");
         let name = "user:alice".parse().expect("it is a name");
         let token = TestToken::new(&name).with_organizations([OrganizationId::TBD]);
         let token = issuer.token(&token).expect("it can be signed");
@@ -70,7 +70,7 @@ fn claims(folder: &Path, claims: &str) {
     let named = environment::runtime().block_on(identity.principal());
     check_hidden(&named, &token);
     let Ok(principal) = named else { return };
-    let claims: Value = serde_json::from_str(claims).expect("what was read is JSON");
+    let claims: Value = serde_json::from_str(claims).expect("valid claims are JSON");
     assert!(claims["exp"].is_number());
     assert_eq!(claims["kind"], principal.kind().as_str());
     assert_eq!(claims["sub"], principal.name().id());

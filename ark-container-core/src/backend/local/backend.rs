@@ -127,7 +127,7 @@ impl LocalBackend {
         &self.store
     }
 
-    /// Returns a backend for one transfer. [`end_claims`](Self::end_claims) ends its claims of blobs.
+    /// Returns a backend for one transfer. [`end_reservations`](Self::end_reservations) ends its reservations of blobs.
     #[cfg(feature = "push")]
     pub(crate) fn for_one_transfer(&self) -> Self {
         Self { store: self.store.for_one_transfer(), ..self.clone() }

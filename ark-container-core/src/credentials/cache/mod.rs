@@ -267,8 +267,8 @@ impl CredentialsCache {
         Arc::clone(memory.entry(key.clone()).or_default())
     }
 
-    /// Reads the login from disk. `set_aside` renames an invalid file, which only the holder of the lock may do.
-    async fn read(&self, key: &CacheKey, set_aside: bool) -> Option<Login> {
+    /// Reads the login from disk. `quarantines` renames an invalid file, which only the holder of the lock may do.
+    async fn read(&self, key: &CacheKey, quarantines: bool) -> Option<Login> {
         let key = key.clone();
         let read = self.on_disk(move |folder| {
             let stem = key.file_stem();
@@ -278,13 +278,13 @@ impl CredentialsCache {
             });
             match login {
                 Err(error) if error.kind() == ErrorKind::InvalidData => {
-                    if set_aside {
+                    if quarantines {
                         let file = folder.file(&stem);
-                        let aside = folder.set_aside(&stem)?;
+                        let quarantined = folder.quarantine(&stem)?;
                         tracing::warn!(
                             "the cached login {} was moved to {}: {error}",
                             file.display(),
-                            aside.display()
+                            quarantined.display()
                         );
                     }
                     Ok(None)

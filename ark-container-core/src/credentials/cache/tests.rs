@@ -120,7 +120,7 @@ async fn identities_do_not_share_a_login() {
 }
 
 #[tokio::test]
-async fn copy_of_another_file_is_set_aside() {
+async fn copy_of_another_file_is_quarantined() {
     let (disk, source) = (Disk::new(), Source::new(HOUR_DURATION));
     let original = password(&disk.cache(), &key_of("a"), &source).await;
     fs::copy(disk.file(&key_of("a")), disk.file(&key_of("b"))).unwrap();
@@ -129,7 +129,7 @@ async fn copy_of_another_file_is_set_aside() {
 }
 
 #[tokio::test]
-async fn invalid_file_is_set_aside_until_cleared() {
+async fn invalid_file_is_quarantined_until_cleared() {
     type Damage = fn(&PathBuf);
     let damages: [(&str, Damage); 5] = [
         ("readable", |file| fs::set_permissions(file, Permissions::from_mode(0o644)).unwrap()),

@@ -1,5 +1,4 @@
-//! [`Layout`]: a folder in the OCI image layout that is written to, and blobs that are being received into
-//! it.
+//! [`Layout`]: a folder in the OCI image layout as an image target, and its partially received blobs.
 //!
 //! Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md>
 
@@ -40,11 +39,11 @@ const BLOBS: &str = "blobs";
 const PARTIAL: &str = ".ark-partial";
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// A folder in the OCI image layout, locked for as long as it is written to.
+/// A locked folder in the OCI image layout, which is an image target.
 #[derive(Debug)]
 pub(in crate::transfer) struct Layout {
     directory: Directory,
-    /// Holds the lock.
+    /// The locked marker file.
     _marker: File,
 }
 
@@ -52,11 +51,11 @@ impl Layout {
     /// Opens a layout, or creates one in a folder that is empty or does not exist.
     ///
     /// # Errors
-    /// [`Error::Temporary`] if another process writes to it; [`Error::InvalidInput`] if the folder holds
-    /// something else.
+    /// [`Error::Temporary`] if another process writes to the folder; [`Error::InvalidInput`] if the folder has other
+    /// content; [`Error::Failed`] if the marker file is invalid.
     pub(in crate::transfer) fn open(path: &Path) -> Result<Self> {
         let foreign =
-            || Error::invalid(format!("{} is no OCI layout, and not empty", path.display()));
+            || Error::invalid(format!("{} is not empty and not an OCI layout", path.display()));
         if fs::metadata(path).is_ok_and(|metadata| !metadata.is_dir()) {
             return Err(foreign());
         }
@@ -78,7 +77,7 @@ impl Layout {
         Ok(Self { directory, _marker: marker })
     }
 
-    /// Returns whether it has a blob with the right size and digest.
+    /// Returns whether the layout has the blob with its size and digest.
     fn has(&self, blob: &Descriptor) -> Result<bool> {
         let name = blob_name(&blob.digest);
         let (file, metadata) = match self.directory.file(&name) {
@@ -99,8 +98,8 @@ impl Layout {
         self.directory.replace(blob_name(digest), content)
     }
 
-    /// Lists images in their order, under a name if one has one, which replaces the image of that name. Until then
-    /// the layout's images are as they were.
+    /// Adds images to `index.json` in this order. A named image replaces the image of that name. The file is replaced
+    /// atomically.
     fn list(&self, images: Vec<(Descriptor, Option<String>)>) -> Result<()> {
         let path = self.directory.path().join(INDEX);
         let mut index = match self.directory.read(INDEX, Manifest::MAX_LEN) {
@@ -109,7 +108,7 @@ impl Layout {
                     Error::failed(format!("{} is invalid: {problem}", path.display()))
                 };
                 ManifestContent::parse(media_type::OCI_INDEX, &content).map_err(invalid)?;
-                // Unknown fields are kept.
+                // Unknown fields are preserved.
                 serde_json::from_slice(&content).map_err(|error| invalid(error.to_string()))?
             }
             Err(Error::NotFound { .. }) => json!({
@@ -123,7 +122,7 @@ impl Layout {
             _ => Vec::new(),
         };
         let failed =
-            |error| Error::failed(format!("writing {}", path.display())).with_source(error);
+            |error| Error::failed(format!("cannot write {}", path.display())).with_source(error);
         for (image, name) in images {
             let digest = image.digest.to_string();
             manifests.retain(|listed| {
@@ -137,7 +136,7 @@ impl Layout {
         }
         index["manifests"] = Value::Array(manifests);
         self.directory.replace(INDEX, &serde_json::to_vec(&index).map_err(failed)?)?;
-        // The folder may contain partial blobs of another image, which are kept.
+        // A folder with partial blobs of another image is not removed.
         let _ = self.directory.remove_directory(PARTIAL);
         Ok(())
     }
@@ -168,7 +167,7 @@ impl Target for LayoutTarget<'_> {
         if in_background(move || layout.has(&wanted)).await? {
             return Ok(Outcome::unsent(blob.descriptor(), BlobState::Exists));
         }
-        self.tell(blob, BlobState::Fetching);
+        self.report(blob, BlobState::Fetching);
         loop {
             let (layout, wanted) = (Arc::clone(&self.layout), blob.descriptor());
             let partial = in_background(move || Partial::open(&layout.directory, &wanted)).await?;
@@ -181,10 +180,10 @@ impl Target for LayoutTarget<'_> {
                 partial.finish()
             });
             match finishing.await? {
-                Received::Whole => {
+                Received::Verified => {
                     return Ok(Outcome::moved(blob.descriptor(), BlobState::Fetched, found, 0));
                 }
-                // What an earlier pull left was not the start of this blob.
+                // The bytes of an earlier pull were damaged. The next attempt receives the whole blob.
                 Received::Damaged(_) if found > 0 => {}
                 Received::Damaged(found) => return Err(blob.damaged(&found)),
             }
@@ -206,7 +205,7 @@ impl Target for LayoutTarget<'_> {
 }
 
 impl LayoutTarget<'_> {
-    /// Receives the rest of a blob, while a thread writes and hashes it.
+    /// Receives the rest of a blob. A thread writes and hashes the pieces meanwhile.
     async fn fill(&self, mut partial: Partial, blob: &Blob, counter: &Counter) -> Result<Partial> {
         let from = partial.received();
         if let Some((file, offset)) = blob.open_file().await? {
@@ -215,10 +214,10 @@ impl LayoutTarget<'_> {
         let (sender, mut receiver) = mpsc::channel::<Bytes>(MAX_QUEUED_PIECES);
         let layout = Arc::clone(&self.layout);
         let writing = in_background(move || {
-            // If the pull is dropped, the next one must not write at the same time.
+            // The lock is held until the thread ends, even if the pull is dropped.
             let _locked = layout;
             while let Some(piece) = receiver.blocking_recv() {
-                partial.take(&piece)?;
+                partial.append(&piece)?;
             }
             Ok(partial)
         });
@@ -235,7 +234,7 @@ impl LayoutTarget<'_> {
         source: (Arc<File>, Range<u64>),
         counter: &Counter,
     ) -> Result<Partial> {
-        // The thread ends when this is dropped, and keeps the layout locked until then.
+        // The thread ends after this value is dropped, and holds the lock until then.
         let transfer = Arc::new(());
         let copied = counter.counting(&transfer);
         let layout = Arc::clone(&self.layout);
@@ -247,12 +246,12 @@ impl LayoutTarget<'_> {
         .await
     }
 
-    fn tell(&self, blob: &Blob, state: BlobState) {
+    fn report(&self, blob: &Blob, state: BlobState) {
         self.progress.event(&Event::Blob { blob: blob.digest(), state });
     }
 }
 
-/// Returns what `index.json` lists beside the image: its referrers, and signatures under their tags.
+/// Returns the entries of `index.json` beside the image: its referrers, and its signatures with their tags.
 pub(super) fn attached(image: &Image) -> impl Iterator<Item = (Descriptor, Option<String>)> {
     let referrers = image.referrers().iter().map(|referrer| (referrer.descriptor(), None));
     let tagged = image.signatures().iter();
@@ -265,7 +264,7 @@ pub(super) fn named((mut listed, name): (Descriptor, Option<String>)) -> Descrip
     listed
 }
 
-/// Writes the marker file of a layout, unless it has content.
+/// Writes the marker file of a layout, or checks the version of an existing one.
 fn mark(mut marker: &File, path: &Path, is_own: bool) -> Result<()> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -286,7 +285,7 @@ fn mark(mut marker: &File, path: &Path, is_own: bool) -> Result<()> {
     match serde_json::from_slice::<Marker>(&content) {
         Ok(marker) if marker.image_layout_version == VERSION => Ok(()),
         Ok(Marker { image_layout_version: version }) => {
-            let problem = format!("{} is of the unknown version {version:?}", path.display());
+            let problem = format!("{} has the unsupported version {version:?}", path.display());
             Err(Error::failed(problem))
         }
         Err(error) => {
@@ -295,11 +294,11 @@ fn mark(mut marker: &File, path: &Path, is_own: bool) -> Result<()> {
     }
 }
 
-/// The received part of a blob, whose hash is computed while it is written.
+/// A partially received blob. The hash is computed while the blob is written.
 #[derive(Debug)]
 struct Partial {
     directory: Directory,
-    /// The path of the received part in the layout.
+    /// The path of the file in the layout.
     name: String,
     file: File,
     digester: Digester,
@@ -307,17 +306,17 @@ struct Partial {
     received: u64,
 }
 
-/// The outcome of a blob that was received completely.
+/// The verification of a blob that was received completely.
 #[derive(Debug, PartialEq, Eq)]
 enum Received {
-    /// It has its digest, and is in the layout.
-    Whole,
-    /// It has another digest, and was removed. What an earlier fetch left may be the reason.
+    /// The blob has its digest, and is in the layout.
+    Verified,
+    /// The blob has this other digest, and was removed. Damaged bytes of an earlier pull can be the reason.
     Damaged(Digest),
 }
 
 impl Partial {
-    /// Opens the received part of a blob in a layout.
+    /// Opens or creates the file of a partial blob, and hashes its content.
     fn open(directory: &Directory, blob: &Descriptor) -> Result<Self> {
         let name = format!("{PARTIAL}/{}-{}", blob.digest.algorithm().as_str(), blob.digest.hex());
         let (file, expected) = (directory.resume(&name)?, blob.digest.clone());
@@ -338,7 +337,7 @@ impl Partial {
     }
 
     /// Writes the next piece.
-    fn take(&mut self, piece: &[u8]) -> Result<()> {
+    fn append(&mut self, piece: &[u8]) -> Result<()> {
         let written = self.file.write_all(piece);
         written.map_err(|error| cannot("write", &self.path(), error))?;
         self.digester.update(piece);
@@ -359,9 +358,10 @@ impl Partial {
             self.directory.remove(&self.name)?;
             return Ok(Received::Damaged(found));
         }
-        // A blob that a loss of power damages is found by its digest, and fetched again by the next pull.
+        // The file is not synced: the next pull verifies the digest, and receives a blob again that a power loss
+        // damaged.
         self.directory.rename(&self.name, blob_name(&self.expected))?;
-        Ok(Received::Whole)
+        Ok(Received::Verified)
     }
 
     fn path(&self) -> PathBuf {
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_stands_for_one_image_and_others_stay() {
+    fn named_image_replaces_image_of_that_name_only() {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::open(folder.path()).unwrap();
         let (one, other) = (image("one"), image("other"));
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_in_the_index_is_kept() {
+    fn unknown_fields_of_the_index_are_preserved() {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::open(folder.path()).unwrap();
         fs::write(folder.path().join(INDEX), r#"{"manifests":[],"annotations":{"a":"b"}}"#)
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_with_something_else_is_left_alone() {
+    fn folder_with_other_content_is_rejected_unchanged() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("letter.txt");
         fs::write(&file, "dear").unwrap();
@@ -449,11 +449,11 @@ mod tests {
         fs::remove_file(&file).unwrap();
         fs::write(folder.path().join(MARKER), r#"{"imageLayoutVersion":"9"}"#).unwrap();
         let error = Layout::open(folder.path()).unwrap_err().to_string();
-        assert!(error.ends_with(r#"is of the unknown version "9""#), "{error}");
+        assert!(error.ends_with(r#"has the unsupported version "9""#), "{error}");
     }
 
     #[test]
-    fn two_do_not_write_at_once() {
+    fn layout_has_one_writer_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
         let first = Layout::open(folder.path()).unwrap();
         assert!(Layout::open(folder.path()).unwrap_err().is_temporary());
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blob_that_is_damaged_does_not_count() {
+    fn damaged_blob_counts_as_missing() {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::open(folder.path()).unwrap();
         let blob = image("content");
@@ -485,11 +485,11 @@ mod tests {
             Self { folder: tempfile::tempdir().unwrap(), blob }
         }
 
-        fn path(&self) -> PathBuf {
+        fn partial_path(&self) -> PathBuf {
             self.folder.path().join(PARTIAL).join(format!("sha256-{}", self.blob.digest.hex()))
         }
 
-        fn place(&self) -> PathBuf {
+        fn blob_path(&self) -> PathBuf {
             self.folder.path().join(blob_name(&self.blob.digest))
         }
 
@@ -500,38 +500,38 @@ mod tests {
 
     #[test]
     fn partial_blob_survives_the_process() {
-        let place = Fixture::new("content");
-        let mut first = place.open();
-        first.take(b"con").unwrap();
+        let fixture = Fixture::new("content");
+        let mut first = fixture.open();
+        first.append(b"con").unwrap();
         drop(first);
-        let mut second = place.open();
+        let mut second = fixture.open();
         assert_eq!(second.received(), 3);
-        second.take(b"tent").unwrap();
-        assert!(!place.place().exists());
-        assert_eq!(second.finish().unwrap(), Received::Whole);
-        assert_eq!(fs::read(place.place()).unwrap(), b"content");
-        assert!(!place.path().exists());
+        second.append(b"tent").unwrap();
+        assert!(!fixture.blob_path().exists());
+        assert_eq!(second.finish().unwrap(), Received::Verified);
+        assert_eq!(fs::read(fixture.blob_path()).unwrap(), b"content");
+        assert!(!fixture.partial_path().exists());
     }
 
     #[test]
     fn blob_with_wrong_digest_is_not_kept() {
-        let place = Fixture::new("content");
-        let mut partial = place.open();
-        partial.take(b"contend").unwrap();
+        let fixture = Fixture::new("content");
+        let mut partial = fixture.open();
+        partial.append(b"contend").unwrap();
         let found = Digester::digest(Algorithm::Sha256, b"contend");
         assert_eq!(partial.finish().unwrap(), Received::Damaged(found));
-        assert!(!place.place().exists() && !place.path().exists());
+        assert!(!fixture.blob_path().exists() && !fixture.partial_path().exists());
     }
 
     #[test]
     fn partial_blob_that_is_too_long_is_discarded() {
-        let place = Fixture::new("content");
-        fs::create_dir_all(place.path().parent().unwrap()).unwrap();
-        fs::write(place.path(), "content and more").unwrap();
-        let mut partial = place.open();
+        let fixture = Fixture::new("content");
+        fs::create_dir_all(fixture.partial_path().parent().unwrap()).unwrap();
+        fs::write(fixture.partial_path(), "content and more").unwrap();
+        let mut partial = fixture.open();
         assert_eq!(partial.received(), 0);
-        partial.take(b"content").unwrap();
-        assert_eq!(partial.finish().unwrap(), Received::Whole);
-        assert_eq!(fs::read(place.place()).unwrap(), b"content");
+        partial.append(b"content").unwrap();
+        assert_eq!(partial.finish().unwrap(), Received::Verified);
+        assert_eq!(fs::read(fixture.blob_path()).unwrap(), b"content");
     }
 }

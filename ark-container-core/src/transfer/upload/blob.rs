@@ -1,5 +1,5 @@
-//! Sending one part: mounted, in one request, or in parts, so that an interrupted upload is resumed in this
-//! push or the next.
+//! Uploads one blob: by a mount, in one request, or in parts. This push or the next one resumes an interrupted upload
+//! in parts.
 
 use std::fs::File;
 use std::ops::Range;
@@ -22,7 +22,7 @@ use crate::transfer::progress::{BlobState, Event};
 use crate::transfer::queue::Counter;
 
 impl RegistryTarget<'_> {
-    /// Sends one blob. `known` is what the manifest will say of it, if that is known already.
+    /// Uploads one blob. `known` is the descriptor in the manifest, if it is known before the upload.
     pub(super) async fn send(
         &self,
         blob: &Blob,
@@ -40,14 +40,14 @@ impl RegistryTarget<'_> {
             }
         }
         if blob.is_tar() {
-            let (descriptor, resumed) = self.send_tar(blob, opened, counter).await?;
+            let (descriptor, resumed) = self.send_compressed(blob, opened, counter).await?;
             let saved = blob.size().saturating_sub(descriptor.size);
             return Ok(Outcome::moved(descriptor, BlobState::Sent, resumed, saved));
         }
         if self.connection.imports_blobs()
             && let Some((file, from)) = blob.open_file().await?
         {
-            self.give_up_opened(opened).await;
+            self.cancel_opened_upload(opened).await;
             self.import(blob, (file, from..from + blob.size()), counter).await?;
             return Ok(Outcome::moved(blob.descriptor(), BlobState::Sent, 0, 0));
         }
@@ -61,7 +61,7 @@ impl RegistryTarget<'_> {
         Ok(Outcome::moved(blob.descriptor(), BlobState::Sent, resumed, 0))
     }
 
-    /// Copies a file into a registry on this machine.
+    /// Copies a blob from a file into a registry on this machine.
     async fn import(
         &self,
         blob: &Blob,
@@ -69,7 +69,7 @@ impl RegistryTarget<'_> {
         counter: &Counter,
     ) -> Result<()> {
         self.tell(Event::Blob { blob: blob.digest(), state: BlobState::Sending });
-        // The thread that copies ends when this is dropped.
+        // The thread that copies ends after this value is dropped.
         let transfer = Arc::new(());
         let copied = counter.counting(&transfer);
         let path = self.client.repository()?.path();
@@ -82,8 +82,8 @@ impl RegistryTarget<'_> {
         }
     }
 
-    /// The upload that a refused mount has `opened`, or a new one. A repository that is missing is told
-    /// here, before anything is read.
+    /// Returns the upload that the registry `opened` instead of a mount, or starts one. A missing repository fails
+    /// here, before any content is read.
     pub(super) async fn open(&self, opened: Option<Upload>) -> Result<Upload> {
         match opened {
             Some(upload) => Ok(upload),
@@ -91,15 +91,17 @@ impl RegistryTarget<'_> {
         }
     }
 
-    /// Sends a blob in one request, each time from its start.
+    /// Sends a blob in one request. Each retry sends the whole blob.
     async fn send_whole(&self, blob: &Blob, upload: Upload, counter: &Counter) -> Result<()> {
-        let mut attempts = Attempts::begin(self, blob, counter, BlobState::Sending);
+        let mut attempts = Attempts::start(self, blob, counter, BlobState::Sending);
         let mut upload = upload;
         loop {
-            let Err(error) = self.try_whole(blob, &upload, counter).await else { return Ok(()) };
-            self.give_up_if_refused(&upload, &error).await;
+            let Err(error) = self.try_send_whole(blob, &upload, counter).await else {
+                return Ok(());
+            };
+            self.cancel_rejected_upload(&upload, &error).await;
             attempts.failed(error, 0).await?;
-            // The answer may have been lost, and not the blob.
+            // The registry may have stored the blob although the response was lost.
             if self.client.blob_exists(blob.digest()).await? {
                 return Ok(());
             }
@@ -107,7 +109,7 @@ impl RegistryTarget<'_> {
         }
     }
 
-    async fn try_whole(&self, blob: &Blob, upload: &Upload, counter: &Counter) -> Result<()> {
+    async fn try_send_whole(&self, blob: &Blob, upload: &Upload, counter: &Counter) -> Result<()> {
         let count = counter.clone();
         let content = blob.pieces_of(0..blob.size()).await?.inspect(move |piece| {
             if let Ok(piece) = piece {
@@ -117,69 +119,71 @@ impl RegistryTarget<'_> {
         self.client.upload_blob(upload, blob.digest(), blob.size(), content).await
     }
 
-    /// A registry whose disk is full would keep the torso for a day, and one more for every try.
-    pub(super) async fn give_up_if_refused(&self, upload: &Upload, error: &Error) {
+    /// Cancels an upload after an error response. A registry with a full disk would otherwise keep the partial uploads
+    /// of all retries for a day.
+    pub(super) async fn cancel_rejected_upload(&self, upload: &Upload, error: &Error) {
         if DistributionError::of(error).is_some() {
-            self.give_up(upload).await;
+            self.cancel_upload(upload).await;
         }
     }
 
-    /// Lets the registry forget an upload that a refused mount has `opened`, where another goes on.
-    pub(super) async fn give_up_opened(&self, opened: Option<Upload>) {
+    /// Cancels the upload that the registry `opened` instead of a mount, if the blob is sent in another way.
+    pub(super) async fn cancel_opened_upload(&self, opened: Option<Upload>) {
         if let Some(upload) = opened {
-            self.give_up(&upload).await;
+            self.cancel_upload(&upload).await;
         }
     }
 
-    /// Lets the registry forget what it has of an upload.
-    pub(super) async fn give_up(&self, upload: &Upload) {
+    /// Cancels an upload. The registry removes an upload that cannot be cancelled when it expires.
+    pub(super) async fn cancel_upload(&self, upload: &Upload) {
         if let Err(error) = self.client.cancel_upload(upload).await {
-            tracing::debug!(%error, "an upload that failed is left to run out");
+            tracing::debug!(%error, "cannot cancel an upload; it expires later");
         }
     }
 }
 
-/// Blobs up to this size go in one request: sending so much again costs less than asking in between.
+/// The maximum size of a blob that is sent in one request. To send such a blob again costs less than the requests
+/// between parts.
 const MAX_ONE_REQUEST_BYTES: u64 = 64 * 1024 * 1024;
 
-/// It fits AWS ECR too, which takes parts from 5 to 20 MiB, and 4,200 of them: more than its largest layer.
+/// The size of a part. AWS ECR accepts 4,200 parts of 5 to 20 MiB: with this size, more than its largest layer.
 ///
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html>
 const PART_BYTES: u64 = 16 * 1024 * 1024;
 
-/// All of AWS ECR's parts but the last must be of this length.
+/// The minimum size of a part in AWS ECR, except for the last part.
 ///
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CompleteLayerUpload.html>
 const ECR_MIN_PART_BYTES: u64 = 5 * 1024 * 1024;
 
-/// How many times a blob is begun anew: a registry that forgets more often does so always.
+/// The maximum number of restarts of the upload of a blob. A registry that loses more uploads probably loses each one.
 const MAX_RESTARTS: u32 = 4;
 
-/// How far a blob is.
+/// The state of an upload in parts.
 #[derive(Debug)]
-enum UploadPosition {
-    /// No upload is known.
-    Nowhere,
-    /// The registry has this many bytes of the upload.
-    At(Upload, u64),
-    /// It had this many bytes, and something happened since.
-    Doubtful(Upload, u64),
+enum UploadState {
+    /// No upload is open.
+    NotStarted,
+    /// The registry has this number of bytes of the upload.
+    Confirmed(Upload, u64),
+    /// The registry had this number of bytes before the last request, whose result is unknown.
+    Unconfirmed(Upload, u64),
 }
 
-/// A blob that is sent in parts.
-struct InParts<'a> {
+/// The upload of one blob in parts.
+struct ChunkedUpload<'a> {
     target: &'a RegistryTarget<'a>,
     blob: &'a Blob,
     counter: &'a Counter,
-    position: UploadPosition,
+    state: UploadState,
     record: Option<UploadRecord>,
     restarts: u32,
 }
 
 impl RegistryTarget<'_> {
-    /// Sends a blob in parts, and tells how many bytes of it an earlier push had sent.
+    /// Sends a blob in parts, and returns the number of bytes that an earlier push had sent.
     ///
-    /// `opened` is an upload that was just opened for it, if so.
+    /// `opened` is the upload that the registry opened instead of a mount, if any.
     pub(super) async fn send_in_parts(
         &self,
         blob: &Blob,
@@ -190,158 +194,158 @@ impl RegistryTarget<'_> {
             Some(cache) => cache.uploads().lock(self.client, blob.digest()).await,
             None => None,
         };
-        let (record, kept) = pending.map_or((None, None), |(record, kept)| (Some(record), kept));
-        let (mut resumed, mut furthest) = (kept.is_none().then_some(0), 0);
-        let position = match kept {
-            Some((kept, offset)) => {
-                self.give_up_opened(opened).await;
-                UploadPosition::Doubtful(kept, offset)
+        let (record, saved) = pending.map_or((None, None), |(record, saved)| (Some(record), saved));
+        let (mut resumed, mut furthest) = (saved.is_none().then_some(0), 0);
+        let state = match saved {
+            Some((upload, offset)) => {
+                self.cancel_opened_upload(opened).await;
+                UploadState::Unconfirmed(upload, offset)
             }
-            None => UploadPosition::At(self.open(opened).await?, 0),
+            None => UploadState::Confirmed(self.open(opened).await?, 0),
         };
-        let mut attempts = Attempts::begin(self, blob, counter, BlobState::Sending);
-        let mut parts = InParts { target: self, blob, counter, position, record, restarts: 0 };
+        let mut attempts = Attempts::start(self, blob, counter, BlobState::Sending);
+        let mut chunked = ChunkedUpload { target: self, blob, counter, state, record, restarts: 0 };
         loop {
-            match parts.step().await {
+            match chunked.step().await {
                 Ok(true) => break,
                 Ok(false) => {
-                    let there = parts.offset();
-                    resumed = resumed.or(Some(there).filter(|_| parts.is_certain()));
-                    if there > furthest {
-                        furthest = there;
+                    let offset = chunked.offset();
+                    resumed = resumed.or(Some(offset).filter(|_| chunked.is_confirmed()));
+                    if offset > furthest {
+                        furthest = offset;
                         attempts.succeeded();
                     }
                 }
                 Err(error) => {
-                    parts.learn(&error);
-                    let there = parts.offset();
-                    if let Err(error) = attempts.failed(error, there).await {
-                        parts.end(&error).await;
+                    chunked.update_state(&error);
+                    let offset = chunked.offset();
+                    if let Err(error) = attempts.failed(error, offset).await {
+                        chunked.clean_up(&error).await;
                         return Err(error);
                     }
                 }
             }
         }
-        // What was begun anew goes on from nowhere.
-        let resumed = resumed.filter(|_| parts.restarts == 0);
-        if let Some(record) = parts.record {
+        // A restarted upload does not resume an earlier one.
+        let resumed = resumed.filter(|_| chunked.restarts == 0);
+        if let Some(record) = chunked.record {
             record.remove().await;
         }
         Ok(resumed.unwrap_or_default())
     }
 }
 
-impl InParts<'_> {
-    /// Takes the next step; whether the blob is there.
+impl ChunkedUpload<'_> {
+    /// Executes the next step. Returns whether the registry has the blob.
     async fn step(&mut self) -> Result<bool> {
-        match std::mem::replace(&mut self.position, UploadPosition::Nowhere) {
-            UploadPosition::Nowhere => {
+        match std::mem::replace(&mut self.state, UploadState::NotStarted) {
+            UploadState::NotStarted => {
                 self.restarts += 1;
                 if self.restarts > MAX_RESTARTS {
                     let digest = self.blob.digest();
-                    let message = format!("the registry loses the upload of {digest} each time");
+                    let message = format!("the registry lost every upload of {digest}");
                     return Err(Error::failed(message));
                 }
                 let upload = self.target.client.start_upload().await?;
-                self.position = UploadPosition::At(upload, 0);
+                self.state = UploadState::Confirmed(upload, 0);
                 Ok(false)
             }
-            UploadPosition::Doubtful(upload, offset) => self.ask(upload, offset).await,
-            UploadPosition::At(upload, offset) => {
+            UploadState::Unconfirmed(upload, offset) => self.request_status(upload, offset).await,
+            UploadState::Confirmed(upload, offset) => {
                 self.counter.set(offset);
-                self.position = UploadPosition::Doubtful(upload.clone(), offset);
+                self.state = UploadState::Unconfirmed(upload.clone(), offset);
                 self.send(&upload, offset).await
             }
         }
     }
 
-    /// Sends the next part; with the last one the upload is closed.
+    /// Sends the next part. The last part closes the upload. Returns whether the registry has the blob.
     async fn send(&mut self, upload: &Upload, offset: u64) -> Result<bool> {
         let client = self.target.client;
         let (digest, size) = (self.blob.digest(), self.blob.size());
-        // Kept while the next part is on its way, so that none waits for the disk.
-        let keeping = async {
+        // The record is written while the next part is sent, so that no part waits for the disk.
+        let saving = async {
             if let Some(record) = self.record.as_ref().filter(|_| offset > 0) {
                 record.write(upload, offset).await;
             }
         };
-        // AWS ECR does not like a last part without a byte.
+        // AWS ECR can fail a last part without content.
         if size - offset <= PART_BYTES {
             let content = self.read(offset..size).await?;
             let finishing = client.finish_with_part(upload, digest, offset..size, content);
-            return join(finishing, keeping).await.0.map(|()| true);
+            return join(finishing, saving).await.0.map(|()| true);
         }
         let part = offset..offset + PART_BYTES;
         let content = self.read(part.clone()).await?;
         let appending = client.append_part(upload, part.clone(), content);
-        let (upload, ()) = join(appending, keeping).await;
-        self.position = UploadPosition::At(upload?, part.end);
+        let (upload, ()) = join(appending, saving).await;
+        self.state = UploadState::Confirmed(upload?, part.end);
         Ok(false)
     }
 
-    /// Asks the registry how far the blob is; whether it is there as a whole.
-    async fn ask(&mut self, upload: Upload, offset: u64) -> Result<bool> {
+    /// Requests the status of the upload. Returns whether the registry has the blob.
+    async fn request_status(&mut self, upload: Upload, offset: u64) -> Result<bool> {
         let client = self.target.client;
         let size = self.blob.size();
         let was_closing = size.saturating_sub(offset) <= PART_BYTES;
-        self.position = UploadPosition::Doubtful(upload.clone(), offset);
+        self.state = UploadState::Unconfirmed(upload.clone(), offset);
         if was_closing && client.blob_exists(self.blob.digest()).await? {
             return Ok(true);
         }
-        self.position = match client.upload_status(&upload).await {
-            Ok((upload, there)) if there <= size => UploadPosition::At(upload, there),
-            Ok(_) => UploadPosition::Nowhere,
-            // AWS ECR never tells, and takes the next part all the same. Others refuse that too.
+        self.state = match client.upload_status(&upload).await {
+            Ok((upload, stored)) if stored <= size => UploadState::Confirmed(upload, stored),
+            Ok(_) => UploadState::NotStarted,
+            // AWS ECR reports no status, but accepts the next part. Other registries then reject the next part too.
             Err(Error::NotFound { kind: ResourceKind::Upload, .. }) if offset <= size => {
-                UploadPosition::At(upload, offset)
+                UploadState::Confirmed(upload, offset)
             }
-            Err(error) if is_lost(&error) => UploadPosition::Nowhere,
+            Err(error) if is_lost(&error) => UploadState::NotStarted,
             Err(error @ (Error::Temporary { .. } | Error::Unauthenticated { .. })) => {
                 return Err(error);
             }
-            // Not every registry lets one ask.
+            // Some registries do not support the request.
             Err(error) => {
-                tracing::debug!(%error, "the registry does not tell how far an upload is");
-                UploadPosition::Nowhere
+                tracing::debug!(%error, "the registry does not report the status of an upload");
+                UploadState::NotStarted
             }
         };
         Ok(false)
     }
 
-    /// Draws from a refusal where the upload goes on.
-    fn learn(&mut self, error: &Error) {
-        let UploadPosition::Doubtful(upload, offset) = &self.position else { return };
+    /// Updates the state after a failed request.
+    fn update_state(&mut self, error: &Error) {
+        let UploadState::Unconfirmed(upload, offset) = &self.state else { return };
         let refusal = DistributionError::of(error);
         let expected = refusal.and_then(DistributionError::expected_offset);
         let damaged = refusal.is_some_and(|refusal| refusal.has_code("DIGEST_INVALID"));
-        self.position = match expected {
-            Some(expected) if self.goes_on_at(*offset, expected) => {
-                UploadPosition::At(upload.clone(), expected)
+        self.state = match expected {
+            Some(expected) if self.can_resume_at(*offset, expected) => {
+                UploadState::Confirmed(upload.clone(), expected)
             }
-            Some(_) => UploadPosition::Nowhere,
-            // It may be an earlier push that went wrong: this blob is begun anew.
-            None if damaged => UploadPosition::Nowhere,
+            Some(_) => UploadState::NotStarted,
+            // An earlier push may have sent damaged bytes, so the upload is restarted.
+            None if damaged => UploadState::NotStarted,
             None if is_out_of_order(error) => return,
-            None if is_lost(error) => UploadPosition::Nowhere,
+            None if is_lost(error) => UploadState::NotStarted,
             None => return,
         };
     }
 
-    /// Whether AWS ECR, whose words these are, takes a part that starts at `expected`, the one before it
-    /// having started at `offset`, without finding in the end that one was too small.
-    fn goes_on_at(&self, offset: u64, expected: u64) -> bool {
+    /// Returns whether the upload can be resumed at `expected`, if the last part started at `offset`. Only AWS ECR
+    /// reports an expected offset. At the end of the upload, it rejects a part that was too small.
+    fn can_resume_at(&self, offset: u64, expected: u64) -> bool {
         let cut = expected.saturating_sub(offset);
         expected <= self.blob.size() && !(1..ECR_MIN_PART_BYTES).contains(&cut)
     }
 
-    /// The blob cannot be sent: what is there of it is of no use, unless it is for another time.
-    async fn end(self, error: &Error) {
+    /// Cancels the upload and removes its record, unless a later push can resume it.
+    async fn clean_up(self, error: &Error) {
         if error.is_temporary() || matches!(error, Error::Unauthenticated { .. }) {
             return;
         }
-        if let UploadPosition::At(upload, _) | UploadPosition::Doubtful(upload, _) = &self.position
+        if let UploadState::Confirmed(upload, _) | UploadState::Unconfirmed(upload, _) = &self.state
         {
-            self.target.give_up(upload).await;
+            self.target.cancel_upload(upload).await;
         }
         if let Some(record) = self.record {
             record.remove().await;
@@ -349,14 +353,14 @@ impl InParts<'_> {
     }
 
     fn offset(&self) -> u64 {
-        match self.position {
-            UploadPosition::Nowhere => 0,
-            UploadPosition::At(_, offset) | UploadPosition::Doubtful(_, offset) => offset,
+        match self.state {
+            UploadState::NotStarted => 0,
+            UploadState::Confirmed(_, offset) | UploadState::Unconfirmed(_, offset) => offset,
         }
     }
 
-    fn is_certain(&self) -> bool {
-        matches!(self.position, UploadPosition::At(..))
+    fn is_confirmed(&self) -> bool {
+        matches!(self.state, UploadState::Confirmed(..))
     }
 
     async fn read(
@@ -378,45 +382,45 @@ pub(super) struct Attempts<'a> {
     target: &'a RegistryTarget<'a>,
     blob: &'a Blob,
     counter: &'a Counter,
-    /// What it is in while it does not wait.
+    /// The state of the blob during an attempt.
     state: BlobState,
     tries: Tries<'a>,
 }
 
 impl<'a> Attempts<'a> {
-    /// Begins, and tells so.
-    pub(super) fn begin(
+    /// Starts the first attempt, and reports its state.
+    pub(super) fn start(
         target: &'a RegistryTarget<'_>,
         blob: &'a Blob,
         counter: &'a Counter,
         state: BlobState,
     ) -> Self {
         let attempts = Self { target, blob, counter, state, tries: target.client.retry().tries() };
-        attempts.tell(state);
+        attempts.report(state);
         attempts
     }
 
-    /// More of the blob is there than ever before.
+    /// Resets the number of retries, because the registry has more bytes of the blob than ever before.
     pub(super) fn succeeded(&mut self) {
         self.tries.succeeded();
     }
 
-    /// Waits for the next attempt, which sends again what is after `kept` bytes.
+    /// Waits for the next attempt, which starts after `stored` bytes.
     ///
     /// # Errors
-    /// What no further attempt helps against, with the file's name where the fault is in the file.
-    pub(super) async fn failed(&mut self, error: Error, kept: u64) -> Result<()> {
-        let error = self.judge(error).await?;
+    /// Returns the error if another attempt cannot succeed. The error names the file if the file is the cause.
+    pub(super) async fn failed(&mut self, error: Error, stored: u64) -> Result<()> {
+        let error = self.classify(error).await?;
         let delay = self.tries.failed(error)?;
-        self.tell(BlobState::Retrying);
-        self.counter.set(kept);
+        self.report(BlobState::Retrying);
+        self.counter.set(stored);
         sleep(delay).await;
-        self.tell(self.state);
+        self.report(self.state);
         Ok(())
     }
 
-    /// Makes the error temporary where sending the blob again may help.
-    async fn judge(&self, error: Error) -> Result<Error> {
+    /// Makes the error temporary if another attempt can succeed.
+    async fn classify(&self, error: Error) -> Result<Error> {
         let blob = self.blob;
         if is_lost(&error) {
             return Ok(
@@ -425,9 +429,9 @@ impl<'a> Attempts<'a> {
         }
         let refusal = DistributionError::of(&error);
         if refusal.is_some_and(|refusal| refusal.has_code("DIGEST_INVALID")) {
-            // Only now is it worth another reading to know who is to blame. What was compressed was
-            // checked while it was read.
-            if self.state == BlobState::Compressing || is_whole(blob).await? {
+            // The blob is read again to find out whether the file or the transfer is the cause. The content of a
+            // compressed layer was verified while it was read.
+            if self.state == BlobState::Compressing || has_its_digest(blob).await? {
                 let message = format!("{} arrived damaged", blob.digest());
                 return Ok(Error::temporary(message).with_source(error));
             }
@@ -441,7 +445,7 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    fn tell(&self, state: BlobState) {
+    fn report(&self, state: BlobState) {
         self.target.tell(Event::Blob { blob: self.blob.digest(), state });
     }
 }
@@ -451,15 +455,15 @@ fn damaged_blob_error(blob: &Blob, error: Error) -> Error {
     Error::failed(message).with_source(error)
 }
 
-/// Whether the registry refuses the position of a part, and keeps the upload. An interrupted request may still
-/// be writing to it.
+/// Returns whether the registry rejected the offset of a part, but keeps the upload. An interrupted request may still
+/// write to the upload.
 pub(super) fn is_out_of_order(error: &Error) -> bool {
     let refusal = DistributionError::of(error);
     matches!(error, Error::Conflict { .. })
         || refusal.is_some_and(|refusal| refusal.status() == 416)
 }
 
-/// Whether the registry knows nothing of the upload any more, or something else than it should.
+/// Returns whether the registry no longer has the upload, or has another number of bytes than expected.
 pub(super) fn is_lost(error: &Error) -> bool {
     match error {
         Error::NotFound { kind, .. } | Error::Conflict { kind, .. } => {
@@ -473,8 +477,8 @@ pub(super) fn is_lost(error: &Error) -> bool {
     }
 }
 
-/// Whether a blob on this machine is what its digest says.
-async fn is_whole(blob: &Blob) -> Result<bool> {
+/// Returns whether the content of a blob on this machine has its digest.
+async fn has_its_digest(blob: &Blob) -> Result<bool> {
     let mut digester = Digester::new(blob.digest().algorithm());
     let mut pieces = Box::pin(blob.pieces(0).await?);
     let unreadable =

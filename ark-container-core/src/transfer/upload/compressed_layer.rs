@@ -1,4 +1,4 @@
-//! Sending a layer while it is compressed: its digest, and its length, are known when all is sent.
+//! Uploads a layer while it is compressed. The digest and the size are known after the last byte.
 
 use std::future::ready;
 use std::io;
@@ -23,41 +23,42 @@ use crate::transfer::pending_uploads::UploadRecord;
 use crate::transfer::progress::BlobState;
 use crate::transfer::queue::Counter;
 
-/// What is compressed to less than this is sent in one request, with its digest.
-const MAX_ONE_REQUEST_BYTES: u64 = 1024 * 1024;
-/// The least that ECR takes, since each part is in memory until it has been taken.
+/// The maximum compressed size of a layer that is sent in one request, with its digest.
+const MAX_ONE_REQUEST_COMPRESSED_BYTES: u64 = 1024 * 1024;
+/// The size of a part: the minimum of AWS ECR, because each part is in memory until the registry has stored it.
 ///
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_UploadLayerPart.html>
-const PART_BYTES: u64 = 5 * 1024 * 1024;
+const COMPRESSED_PART_BYTES: u64 = 5 * 1024 * 1024;
 
-/// Layers from this size on go in parts wherever they go, so that what broke off can go on: compressed
-/// anew, since that costs no more than the processor's time, and sent from where it was.
+/// The minimum uncompressed size of a layer that is sent in parts to every registry, so that an interrupted upload can
+/// be resumed. A resumed upload compresses the layer again, which costs only processor time, and sends the missing
+/// bytes.
 const MIN_RESUMABLE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Where a layer is sent to, and how much of what it becomes is there.
+/// The upload of a layer, and the number of compressed bytes that the registry has.
 struct UploadPosition {
     upload: Upload,
-    there: u64,
+    offset: u64,
     record: Option<UploadRecord>,
 }
 
-/// What is sent in one request, and kept in memory until the registry has it.
+/// The content of one request, in memory until the registry has stored it.
 #[derive(Default)]
 struct Part {
     start: u64,
     len: u64,
     pieces: Vec<Bytes>,
-    /// A small part needs none.
-    _room: Option<OwnedSemaphorePermit>,
+    /// The permit for the memory; `None` for a small part.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Part {
-    /// An empty part that starts after `start` bytes of the layer.
+    /// Creates an empty part that starts after `start` bytes of the layer.
     fn at(start: u64) -> Self {
         Self { start, ..Self::default() }
     }
 
-    /// Takes pieces until it has at least `length` bytes, and tells whether there are more.
+    /// Adds pieces until the part has at least `length` bytes. Returns whether there are more pieces.
     async fn fill(&mut self, pieces: &mut Peekable<Pieces>, length: u64) -> Result<bool> {
         let unreadable =
             |error| Error::failed("the content of the blob cannot be read").with_source(error);
@@ -74,26 +75,26 @@ impl Part {
         self.start..self.start + self.len
     }
 
-    /// The content, which is shared and not copied.
+    /// Returns the content without a copy.
     fn content(&self) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
         stream::iter(self.pieces.clone().into_iter().map(Ok))
     }
 }
 
 impl RegistryTarget<'_> {
-    /// Compresses a layer into an upload, and tells what it became and how many bytes of that an
+    /// Compresses and uploads a layer. Returns the descriptor of the compressed layer, and the number of bytes that an
     /// earlier push had sent.
     ///
-    /// `opened` is an upload that was just opened for it, if so.
-    pub(super) async fn send_tar(
+    /// `opened` is the upload that the registry opened instead of a mount, if any.
+    pub(super) async fn send_compressed(
         &self,
         tar: &Blob,
         opened: Option<Upload>,
         counter: &Counter,
     ) -> Result<(Descriptor, u64)> {
-        let mut attempts = Attempts::begin(self, tar, counter, BlobState::Compressing);
-        let mut position = self.position(tar, opened).await?;
-        let mut resumed = position.there;
+        let mut attempts = Attempts::start(self, tar, counter, BlobState::Compressing);
+        let mut position = self.start_or_resume(tar, opened).await?;
+        let mut resumed = position.offset;
         loop {
             let error = match self.compress_into(tar, &mut position, counter).await {
                 Ok(descriptor) => {
@@ -106,36 +107,36 @@ impl RegistryTarget<'_> {
                     }
                     return Ok((descriptor, resumed));
                 }
-                Err(Stopped::Damaged(error)) => {
-                    self.give_up(&position.upload).await;
+                Err(SendError::Damaged(error)) => {
+                    self.cancel_upload(&position.upload).await;
                     if let Some(record) = position.record {
                         record.remove().await;
                     }
                     return Err(error);
                 }
-                Err(Stopped::By(error)) => error,
+                Err(SendError::Other(error)) => error,
             };
-            // AWS ECR does not tell where an upload that is out of order goes on.
+            // AWS ECR does not report the offset at which an upload can be resumed.
             let keeps_upload =
                 error.is_temporary() || is_out_of_order(&error) && !self.client.is_ecr();
             if !keeps_upload {
-                self.give_up(&position.upload).await;
+                self.cancel_upload(&position.upload).await;
             }
             attempts.failed(error, 0).await?;
             position = match keeps_upload && position.record.is_some() {
-                true => self.go_on(position).await?,
+                true => self.resume(position).await?,
                 false => UploadPosition {
                     upload: self.client.start_upload().await?,
-                    there: 0,
+                    offset: 0,
                     ..position
                 },
             };
-            resumed = resumed.min(position.there);
+            resumed = resumed.min(position.offset);
         }
     }
 
-    /// Where an earlier push left off, if it did, else at the start of an upload.
-    async fn position(&self, tar: &Blob, opened: Option<Upload>) -> Result<UploadPosition> {
+    /// Resumes the upload of an earlier push, or starts one.
+    async fn start_or_resume(&self, tar: &Blob, opened: Option<Upload>) -> Result<UploadPosition> {
         let pending = match self.cache {
             Some(cache) if tar.size() >= MIN_RESUMABLE_BYTES => {
                 let recipe = self.compressor.compression().recipe();
@@ -145,35 +146,35 @@ impl RegistryTarget<'_> {
             _ => None,
         };
         match pending {
-            Some((record, Some((upload, there)))) => {
-                self.give_up_opened(opened).await;
-                self.go_on(UploadPosition { upload, there, record: Some(record) }).await
+            Some((record, Some((upload, offset)))) => {
+                self.cancel_opened_upload(opened).await;
+                self.resume(UploadPosition { upload, offset, record: Some(record) }).await
             }
             pending => {
                 let record = pending.map(|(record, _)| record);
-                Ok(UploadPosition { upload: self.open(opened).await?, there: 0, record })
+                Ok(UploadPosition { upload: self.open(opened).await?, offset: 0, record })
             }
         }
     }
 
-    /// Where a layer goes on that broke off: where the registry says that it is, or where we know it was
-    /// if the registry does not tell, as AWS ECR does not; else from the start.
-    async fn go_on(&self, position: UploadPosition) -> Result<UploadPosition> {
+    /// Resumes an interrupted upload at the offset that the registry reports. AWS ECR reports none, so the known offset
+    /// is used. Starts an upload if neither is possible.
+    async fn resume(&self, position: UploadPosition) -> Result<UploadPosition> {
         let known = match self.client.upload_status(&position.upload).await {
             Ok(known) => Some(known),
             Err(Error::NotFound { kind: ResourceKind::Upload, .. }) if self.client.is_ecr() => {
-                Some((position.upload.clone(), position.there))
+                Some((position.upload.clone(), position.offset))
             }
             Err(error @ (Error::Temporary { .. } | Error::Unauthenticated { .. })) => {
                 return Err(error);
             }
             Err(_) => None,
         };
-        let (upload, there) = match known {
+        let (upload, offset) = match known {
             Some(known) => known,
             None => (self.client.start_upload().await?, 0),
         };
-        Ok(UploadPosition { upload, there, record: position.record })
+        Ok(UploadPosition { upload, offset, record: position.record })
     }
 
     async fn compress_into(
@@ -181,12 +182,12 @@ impl RegistryTarget<'_> {
         tar: &Blob,
         position: &mut UploadPosition,
         counter: &Counter,
-    ) -> Result<Descriptor, Stopped> {
+    ) -> Result<Descriptor, SendError> {
         let count = counter.clone();
         let compressing = self.compressor.compress(tar, move |bytes| count.add(bytes)).await;
-        let (pieces, outcome) = compressing.map_err(Stopped::By)?;
+        let (pieces, outcome) = compressing.map_err(SendError::Other)?;
         let sent = self.send_pieces(pieces, &outcome, position).await;
-        sent.map_err(|error| outcome.fault(tar).map_or(Stopped::By(error), Stopped::Damaged))
+        sent.map_err(|error| outcome.fault(tar).map_or(SendError::Other(error), SendError::Damaged))
     }
 
     async fn send_pieces(
@@ -195,26 +196,26 @@ impl RegistryTarget<'_> {
         outcome: &Outcome,
         position: &mut UploadPosition,
     ) -> Result<Descriptor> {
-        let mut pieces = without(position.there, pieces).peekable();
-        let mut part = Part::at(position.there);
-        let mut has_more = part.fill(&mut pieces, MAX_ONE_REQUEST_BYTES).await?;
+        let mut pieces = without(position.offset, pieces).peekable();
+        let mut part = Part::at(position.offset);
+        let mut has_more = part.fill(&mut pieces, MAX_ONE_REQUEST_COMPRESSED_BYTES).await?;
         if has_more && (self.client.is_ecr() || position.record.is_some()) {
             (part, has_more) = self.fill(part, &mut pieces).await?;
-            // The last one goes with the digest: ECR has failed requests that end an upload with
-            // nothing in them.
+            // The last part is sent with the digest, because ECR can fail a request that closes an upload without
+            // content.
             while has_more {
                 let end = part.range().end;
                 let add = async {
                     let added = self.append(&position.upload, &part).await;
-                    // Its room may be what the next one waits for.
+                    // The next part may wait for this part's memory.
                     drop(part);
                     added
                 };
-                // The next part is compressed while this one is on its way.
+                // The next part is compressed while this one is sent.
                 let (added, next) = join(add, self.fill(Part::at(end), &mut pieces)).await;
-                (position.upload, position.there) = (added?, end);
+                (position.upload, position.offset) = (added?, end);
                 if let Some(record) = &position.record {
-                    record.write(&position.upload, position.there).await;
+                    record.write(&position.upload, position.offset).await;
                 }
                 (part, has_more) = next?;
             }
@@ -224,14 +225,14 @@ impl RegistryTarget<'_> {
             part = Part::default();
         }
         let descriptor = outcome.descriptor().ok_or_else(|| {
-            let message = "the registry did not wait for the end of the layer".to_owned();
+            let message = "the registry responded before the end of the layer".to_owned();
             Error::failed(message)
         })?;
         let digest = &descriptor.digest;
         let (range, content) = (part.range(), part.content());
         let finished = self.client.finish_with_part(&position.upload, digest, range, content).await;
         match finished {
-            // The answer may have been lost, and not the blob.
+            // The registry may have stored the blob although the response was lost.
             Err(error) if error.is_temporary() || is_lost(&error) => {
                 match self.client.blob_exists(&descriptor.digest).await? {
                     true => Ok(descriptor),
@@ -242,14 +243,14 @@ impl RegistryTarget<'_> {
         }
     }
 
-    /// Fills a part up to its length, when there is room for one in memory.
+    /// Waits for the memory of a part, and fills the part.
     async fn fill(&self, part: Part, pieces: &mut Peekable<Pieces>) -> Result<(Part, bool)> {
-        let mut part = Part { _room: Some(self.compressor.room().await?), ..part };
-        let has_more = part.fill(pieces, PART_BYTES).await?;
+        let mut part = Part { _permit: Some(self.compressor.room().await?), ..part };
+        let has_more = part.fill(pieces, COMPRESSED_PART_BYTES).await?;
         Ok((part, has_more))
     }
 
-    /// Adds a part to an upload, and retries, since the part is still in memory.
+    /// Appends a part to an upload, with retries. The part is in memory meanwhile.
     async fn append(&self, upload: &Upload, part: &Part) -> Result<Upload> {
         let mut tries = self.client.retry().tries();
         loop {
@@ -260,7 +261,7 @@ impl RegistryTarget<'_> {
             let expected =
                 DistributionError::of(&error).and_then(DistributionError::expected_offset);
             if expected == Some(part.range().end) {
-                // It was the answer that was lost, and not the part.
+                // The registry has stored the part although the response was lost.
                 return Ok(upload.clone());
             }
             sleep(tries.failed(error)?).await;
@@ -268,7 +269,7 @@ impl RegistryTarget<'_> {
     }
 }
 
-/// The pieces without their first `bytes`.
+/// Returns the pieces without their first `bytes` bytes.
 fn without(mut bytes: u64, pieces: Pieces) -> Pieces {
     let rest = pieces.try_filter_map(move |mut piece| {
         let skipped = usize::try_from(bytes).unwrap_or(usize::MAX).min(piece.len());
@@ -279,9 +280,9 @@ fn without(mut bytes: u64, pieces: Pieces) -> Pieces {
     rest.boxed()
 }
 
-/// Why a layer was not sent.
-enum Stopped {
-    /// It is not what its diff ID says, which says more than what became of the request.
+/// The error of an upload attempt.
+enum SendError {
+    /// The layer does not have its diff ID. This error has priority over the error of the request.
     Damaged(Error),
-    By(Error),
+    Other(Error),
 }

@@ -157,7 +157,7 @@ impl RegistryTarget<'_> {
         let transfer = Transfer { target: self, concurrency, progress: self.progress };
         let repository = self.client.repository()?;
         let transferred = transfer.run(image).await;
-        self.connection.end_claims(repository.path()).await;
+        self.connection.end_reservations(repository.path()).await;
         let (image, outcomes) = transferred?;
         self.cache_locations(&outcomes).await;
         let tag = self.tag.cloned();

@@ -30,26 +30,26 @@ use crate::model::{Digest, RepositoryPath};
 
 /// The number of bytes that are read of a file at a time.
 const READ_CHUNK_BYTES: usize = 64 * 1024;
-/// The number of bytes in a chunk that is [counted](Memory::large_chunk): downloads are twice as fast with them.
+/// The number of bytes in a [counted](Memory::large_chunk) chunk. Downloads with such chunks are twice as fast.
 const LARGE_READ_CHUNK_BYTES: usize = 256 * 1024;
 
-/// `HEAD`: returns the size of a blob. A client that may push relies on the answer.
+/// `HEAD`: returns the size of a blob. Reserves the blob for a client that may push.
 pub(super) async fn check_blob(
     repository: InRepository,
     permit: &dyn Permit,
     digest: &str,
 ) -> Result<Response<Body>, ApiError> {
     let digest = parse_digest(digest)?;
-    let is_claimed = permit.allows(repository.path(), Operation::PutManifest);
+    let is_reserved = permit.allows(repository.path(), Operation::PutManifest);
     let found = repository.blocking({
         let digest = digest.clone();
-        move |store, path| match is_claimed {
-            true => store.claim_blob(path, &digest),
+        move |store, path| match is_reserved {
+            true => store.reserve_blob(path, &digest),
             false => store.open_blob(path, &digest).map(|(_, size)| size),
         }
     });
     let size = match found.await? {
-        // The response to `HEAD` has no message. The client uploads the blob instead, and gets the message then.
+        // The response to `HEAD` has no message. The client then uploads the blob, and receives the message.
         Err(error) if is_storage_full(&error) => Err(Error::not_found(ResourceKind::Blob, &digest)),
         found => found,
     };
@@ -89,7 +89,7 @@ pub(super) async fn get_blob(
                 .with(header::CONTENT_RANGE, format!("bytes {first}-{last}/{size}"))
         }
         RequestedRange::Unsatisfiable => {
-            let message = format!("the blob has {size} bytes, and none in the range asked for");
+            let message = format!("the requested range is outside of the {size} bytes of the blob");
             let error =
                 ApiError::new(StatusCode::RANGE_NOT_SATISFIABLE, Code::RangeInvalid, message);
             return Err(error.with_header(header::CONTENT_RANGE, format!("bytes */{size}")));
@@ -107,7 +107,7 @@ pub(super) async fn delete_blob(
     Ok(body::status(StatusCode::ACCEPTED))
 }
 
-/// Returns a body of a range of a file. A slow client holds one chunk in memory beside those in its connection's queue.
+/// Returns a body of a range of a file. A slow client has one chunk in memory beside those in its connection's queue.
 pub(super) fn stream_body(file: File, range: Range<u64>, memory: &Memory) -> Body {
     let start = (Arc::new(file), range, memory.clone());
     let chunks = stream::try_unfold(start, async |(file, range, memory)| {
@@ -131,8 +131,8 @@ pub(super) fn stream_body(file: File, range: Range<u64>, memory: &Memory) -> Bod
 /// The header with the id of the upload.
 const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
-/// How long a request waits for the upload to be free: a client may reconnect before the bytes of its
-/// interrupted request are written.
+/// The time that a request waits for an upload in use: a client may reconnect before the bytes of its interrupted
+/// request are written.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const BUSY_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -146,7 +146,7 @@ pub(super) async fn start_upload(
 ) -> Result<Response<Body>, ApiError> {
     if let (Some(digest), Some(from)) = (query.get("mount"), query.get("from")) {
         let digest = parse_digest(&digest)?;
-        // A source that is invalid or that the client may not read gets the same answer as a missing one.
+        // An invalid source, or one that the client may not read, gets the same response as a missing source.
         let from = from.parse::<RepositoryPath>().ok();
         if let Some(from) = from.filter(|from| {
             repository.dialect().mounts() && permit.allows(from, Operation::MountBlob)
@@ -164,8 +164,7 @@ pub(super) async fn start_upload(
     Ok(progress(&repository, &id, 0, StatusCode::ACCEPTED))
 }
 
-/// Receives a blob in a single `POST`. The client does not know the id of the upload, so that a failed
-/// upload is cancelled.
+/// Receives a blob in a single `POST`. A failed upload is cancelled, because the client does not know its id.
 async fn upload_whole(
     repository: InRepository,
     digest: &str,
@@ -191,7 +190,7 @@ async fn upload_whole(
     }
 }
 
-/// `GET`: returns how many bytes are stored.
+/// `GET`: returns the number of stored bytes.
 pub(super) async fn upload_status(
     repository: InRepository,
     id: &str,
@@ -216,7 +215,7 @@ pub(super) async fn append_upload(
     let keeps = dialect.keeps_cut_parts();
     let upload = append_to_upload(tasks, upload, repository.memory(), content, keeps).await?;
     let size = dialect.reported_after_part(&id, upload.size());
-    Ok(progress(&repository, &id, size, dialect.part_stored()))
+    Ok(progress(&repository, &id, size, dialect.part_status()))
 }
 
 /// `PUT`: receives the last part, which may be empty, and the digest of the blob.
@@ -229,7 +228,7 @@ pub(super) async fn finish_upload(
     content: &mut Content,
 ) -> Result<Response<Body>, ApiError> {
     let Some(digest) = query.get("digest") else {
-        let message = "an upload ends with ?digest=<digest of the whole blob>";
+        let message = "the last request of an upload needs ?digest=<digest of the whole blob>";
         return Err(ApiError::bad_request(Code::DigestInvalid, message));
     };
     let digest = parse_digest(&digest)?;
@@ -262,11 +261,11 @@ async fn open_upload(
     let start = chunk_start(headers, content)?;
     let upload = open_when_free(repository, id).await?;
     let (stored, is_empty) = (upload.size(), content.is_at_end());
-    repository.dialect().take_part(&Part { id, stored, start, is_empty, is_last })?;
+    repository.dialect().check_part(&Part { id, stored, start, is_empty, is_last })?;
     match start {
         Some(start) if start != upload.size() => {
             let size = upload.size();
-            let message = format!("the next byte of this upload is {size}, and not {start}");
+            let message = format!("the next byte of this upload is {size}, not {start}");
             Err(out_of_order(repository, &id, size, message))
         }
         _ => Ok(upload),
@@ -288,7 +287,8 @@ async fn open_when_free(repository: &InRepository, id: UploadId) -> Result<Uploa
     }
 }
 
-/// Returns the first byte in `Content-Range`; `None` without the header, which means at the end.
+/// Returns the first byte in `Content-Range`; `None` without the header. The part then starts at the end of
+/// the upload.
 fn chunk_start(headers: &HeaderMap, content: &Content) -> Result<Option<u64>, ApiError> {
     let Some(value) = headers.get(header::CONTENT_RANGE) else { return Ok(None) };
     let Some((start, length)) = value.to_str().ok().and_then(parse_chunk) else {
@@ -325,13 +325,13 @@ fn progress(
         .with(DOCKER_UPLOAD_UUID, id)
 }
 
-/// Returns the path of an upload's URL. It has no host, so that it is valid behind a proxy.
+/// Returns the path of an upload's URL. Without a host, the URL is valid behind a proxy.
 fn location(repository: &InRepository, id: &UploadId) -> String {
     format!("{}/blobs/uploads/{id}", repository.url())
 }
 
-/// Returns the `Range` of the stored bytes. An empty upload has `0-0` too, as in the registry of the
-/// distribution project: the protocol has no other form for it.
+/// Returns the `Range` of the stored bytes. An empty upload also has `0-0`, as in the registry of the distribution
+/// project, because the protocol has no form for an empty range.
 fn stored_range(size: u64) -> String {
     format!("0-{}", size.saturating_sub(1))
 }
@@ -346,13 +346,13 @@ fn parse_id(id: &str) -> Result<UploadId, ApiError> {
 /// The bytes that a `Range` header requests.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RequestedRange {
-    /// The whole content. A range that is not supported, such as several at once, is ignored.
+    /// The whole content. An unsupported header, such as one with several ranges, is ignored.
     Whole,
-    /// These bytes, counted from 0, both included.
+    /// The bytes from `first` to `last`, both included.
     Part {
-        /// Where they start.
+        /// The offset of the first byte.
         first: u64,
-        /// Where they end.
+        /// The offset of the last byte.
         last: u64,
     },
     /// A range outside of the content.
@@ -391,7 +391,7 @@ pub(super) fn parse_chunk(header: &str) -> Option<(u64, u64)> {
     Some((first, last.checked_sub(first)?.checked_add(1)?))
 }
 
-/// Parses a number of digits only.
+/// Parses a number that consists of digits only.
 fn number(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
@@ -401,7 +401,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_range_of_bytes_is_served() {
+    fn single_byte_range_is_parsed() {
         let part = |first, last| RequestedRange::Part { first, last };
         assert_eq!(parse_range("bytes=0-0", 10), part(0, 0));
         assert_eq!(parse_range("bytes=2-5", 10), part(2, 5));
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_behind_the_end_are_nothing() {
+    fn range_after_the_end_is_unsatisfiable() {
         for header in ["bytes=10-", "bytes=10-12", "bytes=-0"] {
             assert_eq!(parse_range(header, 10), RequestedRange::Unsatisfiable, "{header}");
         }
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_single_range_is_ignored() {
+    fn unsupported_and_invalid_ranges_are_ignored() {
         for header in [
             "",
             "bytes",
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_has_a_start_and_a_length() {
+    fn chunk_header_has_start_and_length() {
         assert_eq!(parse_chunk("0-0"), Some((0, 1)));
         assert_eq!(parse_chunk("10-19"), Some((10, 10)));
         let whole = format!("0-{}", u64::MAX);

@@ -81,14 +81,14 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// buffer.
 const MAX_BATCH_BYTES: usize = 256 * 1024;
 
-/// Smaller frames are written together, since each write costs a system call.
+/// Smaller frames are written together, because each write costs a system call.
 const MIN_WRITE_BYTES: usize = 64 * 1024;
 
-/// The part of a body that is read and discarded after an error.
+/// The maximum number of bytes of a body that are read and discarded after an error.
 const MAX_DISCARDED_BYTES: u64 = 8 * 1024 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The timeout of a whole manifest. While it arrives, large ones of other clients may have to wait.
+/// The timeout of a whole manifest. Large manifests of other clients may wait meanwhile.
 const MANIFEST_TIMEOUT: Duration = IDLE_TIMEOUT;
 
 /// The body of a request, and the number of bytes received.
@@ -102,12 +102,12 @@ impl Content {
         Self { incoming, received: 0 }
     }
 
-    /// Returns how many bytes were received so far.
+    /// Returns the number of bytes that were received so far.
     pub(super) fn received(&self) -> u64 {
         self.received
     }
 
-    /// Whether the whole body was received.
+    /// Returns whether the whole body was received.
     pub(super) fn is_at_end(&self) -> bool {
         self.incoming.is_end_stream()
     }
@@ -137,8 +137,8 @@ impl Content {
         }
     }
 
-    /// Receives a manifest; `None` if it is longer than `limit` bytes. Its memory is counted until the
-    /// permit is dropped.
+    /// Receives a manifest; `None` if it is longer than `limit` bytes. The memory is counted until the permit is
+    /// dropped.
     pub(super) async fn manifest(
         &mut self,
         limit: usize,
@@ -166,13 +166,13 @@ impl Content {
         Ok(Some(whole))
     }
 
-    /// Reads and discards more of the body, so that a client which is still sending receives the error
-    /// response instead of a connection reset.
+    /// Reads and discards more of the body, so that a client that is still sending receives the error response instead
+    /// of a connection reset.
     pub(super) async fn discard(&mut self) {
         let until = self.received.saturating_add(MAX_DISCARDED_BYTES);
         let reading =
             async { while self.received < until && matches!(self.next().await, Ok(Some(_))) {} };
-        // The client gets the response whether or not it has sent everything.
+        // The response is also sent if the body is incomplete.
         let _ = timeout(DISCARD_TIMEOUT, reading).await;
     }
 }
@@ -185,9 +185,8 @@ fn timed_out(problem: &str) -> ApiError {
 
 /// Appends a body to an upload.
 ///
-/// One blocking task hashes and writes the bytes. It outlives an interrupted request, so that the
-/// received bytes are stored and the upload can be resumed there. Without `keeps_cut_parts` an
-/// interrupted part is rolled back instead.
+/// One blocking task hashes and writes the bytes. The task outlives an interrupted request, so that the received bytes
+/// are stored and the upload can be resumed. Without `keeps_cut_parts`, an interrupted part is rolled back instead.
 pub(super) async fn append_to_upload(
     tasks: &TaskTracker,
     upload: Upload,
@@ -219,15 +218,15 @@ pub(super) async fn append_to_upload(
     received.map(|()| upload)
 }
 
-/// Frames of an upload that are written together, whose memory is counted until then.
+/// The frames of an upload that are written together. Their memory is counted until then.
 #[derive(Default)]
 struct Batch {
     frames: Vec<(Bytes, OwnedSemaphorePermit)>,
     bytes: usize,
 }
 
-/// Sends the frames of a body to the thread that writes them. Frames form a batch while the thread is busy: to wake it
-/// for each frame would cost a quarter of the time of an upload.
+/// Sends the frames of a body to the thread that writes them. Frames form a batch while the thread is busy: a wake-up
+/// of the thread for each frame would cost a quarter of the time of an upload.
 async fn forward(
     content: &mut Content,
     queue: &mpsc::Sender<Batch>,
@@ -247,7 +246,7 @@ async fn forward(
                     let permit = match memory.try_upload(frame.len())? {
                         Some(permit) => permit,
                         None => {
-                            // An upload that waits for memory holds none that it could give back.
+                            // An upload that waits for memory must not hold memory of unwritten frames.
                             let _ = queue.send(mem::take(&mut batch)).await;
                             memory.upload(frame.len()).await?
                         }

@@ -16,12 +16,12 @@ use crate::model::{Digest, RepositoryPath};
 /// Behaviour in which registries differ. The default bodies are the behaviour of the local registry.
 pub(crate) trait Dialect: fmt::Debug + Send + Sync {
     /// Returns the response of a request that was rejected or failed.
-    fn refuse(&self, error: ApiError, _target: &Target) -> Response<Body> {
+    fn error_response(&self, error: ApiError, _target: &Target) -> Response<Body> {
         error.into_response()
     }
 
     /// Checks a request before it is authenticated.
-    fn take_request(&self) -> Result<(), ApiError> {
+    fn check_request(&self) -> Result<(), ApiError> {
         Ok(())
     }
 
@@ -36,7 +36,7 @@ pub(crate) trait Dialect: fmt::Debug + Send + Sync {
     }
 
     /// Checks the next part of an upload before it is stored.
-    fn take_part(&self, _part: &Part) -> Result<(), ApiError> {
+    fn check_part(&self, _part: &Part) -> Result<(), ApiError> {
         Ok(())
     }
 
@@ -46,7 +46,7 @@ pub(crate) trait Dialect: fmt::Debug + Send + Sync {
     }
 
     /// Returns the status of the response to a stored part that is not the last.
-    fn part_stored(&self) -> StatusCode {
+    fn part_status(&self) -> StatusCode {
         StatusCode::ACCEPTED
     }
 
@@ -66,7 +66,7 @@ pub(crate) trait Dialect: fmt::Debug + Send + Sync {
     }
 
     /// Checks a manifest before it is stored.
-    fn take_manifest(&self, _bytes: &[u8]) -> Result<(), ApiError> {
+    fn check_manifest(&self, _bytes: &[u8]) -> Result<(), ApiError> {
         Ok(())
     }
 }
@@ -108,7 +108,7 @@ impl Faults {
 
 #[cfg(feature = "testing")]
 impl Dialect for Faults {
-    fn take_request(&self) -> Result<(), ApiError> {
+    fn check_request(&self) -> Result<(), ApiError> {
         let mut faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (left, status) = *faults;
         let Some(left) = left.checked_sub(1) else { return Ok(()) };

@@ -262,7 +262,7 @@ impl Dialect for EcrDialect {
     ///
     /// Source: <https://github.com/mdlavin/copy-docker-image/issues/5>,
     /// <https://github.com/aws/aws-cli/issues/6580>
-    fn refuse(&self, error: ApiError, target: &Target) -> Response<Body> {
+    fn error_response(&self, error: ApiError, target: &Target) -> Response<Body> {
         match error.code() {
             Code::Unauthorized => {
                 let mut response = Response::new(body::full("Not Authorized\n"));
@@ -299,7 +299,7 @@ impl Dialect for EcrDialect {
     ///
     /// Source: <https://github.com/apple/containerization/issues/790>,
     /// <https://github.com/dotnet/sdk-container-builds/issues/424>
-    fn take_part(&self, part: &Part) -> std::result::Result<(), ApiError> {
+    fn check_part(&self, part: &Part) -> std::result::Result<(), ApiError> {
         let Part { id, stored, is_empty, is_last, .. } = *part;
         let start = part.start.unwrap_or(0);
         if !is_empty && start != stored {
@@ -337,7 +337,7 @@ impl Dialect for EcrDialect {
     }
 
     /// Source: <https://github.com/regclient/regclient/pull/82>
-    fn part_stored(&self) -> StatusCode {
+    fn part_status(&self) -> StatusCode {
         StatusCode::CREATED
     }
 
@@ -362,7 +362,7 @@ impl Dialect for EcrDialect {
 
     /// Source: <https://github.com/aws/containers-roadmap/issues/2783>,
     /// <https://github.com/opcr-io/policy/issues/149>
-    fn take_manifest(&self, bytes: &[u8]) -> std::result::Result<(), ApiError> {
+    fn check_manifest(&self, bytes: &[u8]) -> std::result::Result<(), ApiError> {
         let has_subject = || {
             let manifest: Option<Value> = serde_json::from_slice(bytes).ok();
             manifest.is_some_and(|manifest| manifest.get("subject").is_some())
@@ -412,7 +412,7 @@ mod tests {
     async fn refused(status: StatusCode, code: Code, end: &str) -> (StatusCode, Value) {
         let target = Target::parse(&format!("/v2/{REPOSITORY}/{end}"));
         let response =
-            dialect().refuse(ApiError::new(status, code, "as the local registry"), &target);
+            dialect().error_response(ApiError::new(status, code, "as the local registry"), &target);
         let (status, _, text) = sent(response).await;
         let body: Value = serde_json::from_str(&text).unwrap();
         (status, body["errors"][0].clone())
@@ -427,10 +427,10 @@ mod tests {
     #[test]
     fn reported_size_stays_at_end_of_first_part() {
         let dialect = dialect();
-        dialect.take_part(&part(0)).unwrap();
+        dialect.check_part(&part(0)).unwrap();
         assert_eq!(dialect.reported_after_part(&id(), 10 * MIB), 10 * MIB);
         for stored in [10 * MIB, 20 * MIB] {
-            dialect.take_part(&part(stored)).unwrap();
+            dialect.check_part(&part(stored)).unwrap();
             assert_eq!(dialect.reported_after_part(&id(), stored + 10 * MIB), 10 * MIB);
         }
     }
@@ -440,7 +440,7 @@ mod tests {
         let message = "First byte of the layer part is 0 instead of 11304960";
         for start in [Some(0), None] {
             let wrong = Part { start, ..part(11_304_960) };
-            let (status, error) = error_of(dialect().take_part(&wrong).unwrap_err()).await;
+            let (status, error) = error_of(dialect().check_part(&wrong).unwrap_err()).await;
             assert_eq!(status, StatusCode::RANGE_NOT_SATISFIABLE);
             assert_eq!(error, json!({ "code": "BLOB_UPLOAD_INVALID", "message": message }));
         }
@@ -449,11 +449,11 @@ mod tests {
     #[tokio::test]
     async fn small_middle_part_fails_upload_at_its_end() {
         let dialect = dialect();
-        dialect.take_part(&part(0)).unwrap();
-        dialect.take_part(&part(5 * MIB)).unwrap();
-        dialect.take_part(&part(10 * MIB - 1)).unwrap();
+        dialect.check_part(&part(0)).unwrap();
+        dialect.check_part(&part(5 * MIB)).unwrap();
+        dialect.check_part(&part(10 * MIB - 1)).unwrap();
         let last = Part { is_last: true, ..part(20 * MIB) };
-        let (status, error) = error_of(dialect.take_part(&last).unwrap_err()).await;
+        let (status, error) = error_of(dialect.check_part(&last).unwrap_err()).await;
         assert_eq!(status, StatusCode::BAD_REQUEST);
         assert_eq!(error["message"], "All layer parts except the last part should be at least 5MB");
     }
@@ -462,11 +462,11 @@ mod tests {
     fn last_part_may_be_small_in_either_request() {
         for is_empty in [false, true] {
             let dialect = dialect();
-            dialect.take_part(&part(0)).unwrap();
-            dialect.take_part(&part(5 * MIB)).unwrap();
+            dialect.check_part(&part(0)).unwrap();
+            dialect.check_part(&part(5 * MIB)).unwrap();
             let start = (!is_empty).then_some(10 * MIB);
             let last = Part { start, is_empty, is_last: true, ..part(10 * MIB) };
-            dialect.take_part(&last).unwrap();
+            dialect.check_part(&last).unwrap();
         }
     }
 
@@ -474,21 +474,21 @@ mod tests {
     fn empty_last_part_fails_once_on_demand() {
         let dialect = dialect();
         let last = Part { is_empty: true, is_last: true, ..part(5 * MIB) };
-        dialect.take_part(&last).unwrap();
+        dialect.check_part(&last).unwrap();
         dialect.fail_next_empty_put();
-        dialect.take_part(&Part { is_empty: false, ..last }).unwrap();
-        dialect.take_part(&last).unwrap_err();
-        dialect.take_part(&last).unwrap();
+        dialect.check_part(&Part { is_empty: false, ..last }).unwrap();
+        dialect.check_part(&last).unwrap_err();
+        dialect.check_part(&last).unwrap();
     }
 
     #[tokio::test]
     async fn manifest_with_subject_is_rejected_on_demand() {
         let dialect = dialect();
         let (plain, referring) = (br#"{"layers":[]}"#, br#"{"subject":{}}"#);
-        dialect.take_manifest(referring).unwrap();
+        dialect.check_manifest(referring).unwrap();
         dialect.set_refuses_subjects(true);
-        dialect.take_manifest(plain).unwrap();
-        let (status, error) = error_of(dialect.take_manifest(referring).unwrap_err()).await;
+        dialect.check_manifest(plain).unwrap();
+        let (status, error) = error_of(dialect.check_manifest(referring).unwrap_err()).await;
         assert_eq!(
             (status, &error["code"]),
             (StatusCode::METHOD_NOT_ALLOWED, &json!("UNSUPPORTED"))
@@ -568,7 +568,7 @@ mod tests {
         assert_eq!(error["message"], expired);
 
         let wrong = ApiError::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "log in");
-        let response = dialect().refuse(wrong, &Target::Base);
+        let response = dialect().error_response(wrong, &Target::Base);
         let challenge = response.headers()[header::WWW_AUTHENTICATE].to_str().unwrap();
         assert!(challenge.starts_with("Basic realm="), "{challenge}");
         let (status, content_type, text) = sent(response).await;

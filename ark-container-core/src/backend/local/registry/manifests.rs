@@ -87,7 +87,7 @@ pub(super) async fn put_manifest(
         let status = StatusCode::PAYLOAD_TOO_LARGE;
         return Err(ApiError::new(status, Code::ManifestInvalid, message));
     };
-    repository.dialect().take_manifest(&bytes)?;
+    repository.dialect().check_manifest(&bytes)?;
     let base = repository.url();
     let put = repository
         .run(move |store, path| {

@@ -1,4 +1,4 @@
-//! [`Memory`]: how many bytes of requests and responses a registry holds in memory at once.
+//! [`Memory`]: limits of the memory for requests and responses of a registry.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,33 +11,33 @@ use super::error::ApiError;
 use super::manifests::MAX_MANIFEST_BYTES;
 use crate::error::Error;
 
-/// Manifests up to this size are not counted: no connection sends more than one at once.
-const UNCOUNTED_MANIFEST_BYTES: usize = 16 * 1024;
+/// The maximum size of a manifest that is not counted. A connection sends one manifest at a time.
+const MAX_UNCOUNTED_MANIFEST_BYTES: usize = 16 * 1024;
 
-/// The manifests that are received and checked at once: one of the maximum size, or more smaller ones. A
-/// parsed manifest needs several times its size.
-const MANIFEST_BYTES: usize = MAX_MANIFEST_BYTES;
+/// The maximum total size of the manifests that are received and checked concurrently: one of the maximum size, or
+/// several smaller ones. A parsed manifest needs several times its size.
+const MAX_MANIFESTS_BYTES: usize = MAX_MANIFEST_BYTES;
 
-/// The listings that are read from the disk at once.
-const LISTINGS: usize = 4;
+/// The maximum number of listings that are read from the disk concurrently.
+const MAX_LISTINGS: usize = 4;
 
-/// Pages of listings up to this size are not counted. All pages of tags are smaller, and so are those of
-/// referrers with usual annotations.
-const UNCOUNTED_PAGE_BYTES: usize = 160 * 1024;
+/// The maximum size of a page of a listing that is not counted. Pages of tags, and of referrers with usual annotations,
+/// are smaller.
+const MAX_UNCOUNTED_PAGE_BYTES: usize = 160 * 1024;
 
-/// The larger pages that wait for their clients to read them.
-const PAGE_BYTES: usize = 4 * 1024 * 1024;
+/// The maximum total size of larger pages that clients have not received yet.
+const MAX_PAGES_BYTES: usize = 4 * 1024 * 1024;
 
-/// The frames of uploads that wait to be written.
-const UPLOAD_BYTES: usize = 8 * 1024 * 1024;
+/// The maximum total size of the frames of uploads that are not written yet.
+const MAX_UPLOADS_BYTES: usize = 8 * 1024 * 1024;
 
-/// The large chunks of blobs that are read or wait for their clients to receive them.
-const LARGE_CHUNKS: usize = 12;
+/// The maximum number of large chunks of blobs that are read, or that clients have not received yet.
+const MAX_LARGE_CHUNKS: usize = 12;
 
-/// How long a request waits for others to free their memory.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// The time that a request waits for memory of other requests.
+const MEMORY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The memory of all requests of a registry.
+/// The memory limits of all requests of a registry.
 #[derive(Debug, Clone)]
 pub(super) struct Memory {
     manifests: Arc<Semaphore>,
@@ -51,11 +51,11 @@ impl Memory {
     pub(super) fn new() -> Self {
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
         Self {
-            manifests: semaphore(MANIFEST_BYTES),
-            listings: semaphore(LISTINGS),
-            pages: semaphore(PAGE_BYTES),
-            uploads: semaphore(UPLOAD_BYTES),
-            large_chunks: semaphore(LARGE_CHUNKS),
+            manifests: semaphore(MAX_MANIFESTS_BYTES),
+            listings: semaphore(MAX_LISTINGS),
+            pages: semaphore(MAX_PAGES_BYTES),
+            uploads: semaphore(MAX_UPLOADS_BYTES),
+            large_chunks: semaphore(MAX_LARGE_CHUNKS),
         }
     }
 
@@ -64,7 +64,7 @@ impl Memory {
         &self,
         bytes: usize,
     ) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
-        if bytes <= UNCOUNTED_MANIFEST_BYTES {
+        if bytes <= MAX_UNCOUNTED_MANIFEST_BYTES {
             return Ok(None);
         }
         in_time(acquire(&self.manifests, bytes)).await.map(Some)
@@ -78,9 +78,9 @@ impl Memory {
     /// Returns a page of a listing, whose memory is counted until the client has received it.
     ///
     /// # Errors
-    /// The memory for large pages is in use by clients that have not read theirs.
+    /// Returns `503 Service Unavailable` if clients that have not received their pages use all memory for large pages.
     pub(super) fn page(&self, page: Vec<u8>) -> Result<Bytes, ApiError> {
-        if page.len() <= UNCOUNTED_PAGE_BYTES {
+        if page.len() <= MAX_UNCOUNTED_PAGE_BYTES {
             return Ok(page.into());
         }
         let bytes = u32::try_from(page.len()).map_err(ApiError::internal)?;
@@ -88,12 +88,12 @@ impl Memory {
         Ok(counted(page, Some(permit)))
     }
 
-    /// Returns the permit for a large chunk, unless there are too many.
+    /// Returns the permit for a large chunk; `None` if too many are in memory.
     pub(super) fn large_chunk(&self) -> Option<OwnedSemaphorePermit> {
         self.large_chunks.clone().try_acquire_owned().ok()
     }
 
-    /// Returns the permit for a frame of an upload, unless it has to wait for one.
+    /// Returns the permit for a frame of an upload; `None` if the frame must wait.
     pub(super) fn try_upload(
         &self,
         bytes: usize,
@@ -118,11 +118,11 @@ async fn acquire(
 
 /// Limits the wait for memory that slow clients may hold.
 async fn in_time<T>(waiting: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
-    timeout(TIMEOUT, waiting).await.unwrap_or_else(|_| Err(busy()))
+    timeout(MEMORY_TIMEOUT, waiting).await.unwrap_or_else(|_| Err(busy()))
 }
 
 fn busy() -> ApiError {
-    Error::temporary("other requests take all of the memory").into()
+    Error::temporary("other requests use all of the memory").into()
 }
 
 /// Returns bytes that hold a permit until they are sent.

@@ -83,7 +83,7 @@ impl Service {
                     Some(commands) => error.with_command(commands, &target),
                     None => error,
                 };
-                self.dialect.refuse(error, &target)
+                self.dialect.error_response(error, &target)
             }
         };
         response.headers_mut().extend([API_VERSION_HEADER]);
@@ -104,7 +104,7 @@ impl Service {
             let message = format!("the URL has {length} characters, of at most {MAX_URI_BYTES}");
             return Err(ApiError::new(StatusCode::URI_TOO_LONG, Code::Unsupported, message));
         }
-        self.dialect.take_request()?;
+        self.dialect.check_request()?;
         let permit = auth::authenticate(&*self.authorizer, &parts.headers)?;
         connection.authenticated();
         match target {

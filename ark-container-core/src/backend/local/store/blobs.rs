@@ -1,7 +1,7 @@
 //! Blobs, and the uploads that become blobs.
 //!
-//! A blob is one file in each repository that has it. A mount is a hard link, so that the file system
-//! counts the repositories: a repository removes a blob by unlinking its own file.
+//! A blob is one file in each repository that has it. A mount is a hard link, so that the file system counts the
+//! repositories: a repository removes a blob by unlinking its own file.
 //!
 //! An upload is a file that grows until its digest is known.
 
@@ -15,7 +15,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Store;
-use super::collection::{ClaimReason, missing_blob};
+use super::collection::{ReservationReason, missing_blob};
 use super::files::{self, cannot};
 use super::layout::RepositoryFolder;
 use crate::backend::local::token::random_bits;
@@ -28,7 +28,7 @@ impl Store {
     /// Opens a blob for reading and returns its size in bytes.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for the repository or the blob.
+    /// [`Error::NotFound`] if the repository or the blob does not exist.
     pub(crate) fn open_blob(&self, path: &RepositoryPath, digest: &Digest) -> Result<(File, u64)> {
         let folder = self.folder(path)?;
         match folder.open(&folder.blob(digest))? {
@@ -39,11 +39,11 @@ impl Store {
 
     /// Mounts a blob of one repository in another. Returns `false` if it has to be uploaded instead.
     ///
-    /// That is so if `from` does not have the blob or belongs to another organization: no
-    /// organization may learn what another one stores.
+    /// An upload is required if `from` does not have the blob or belongs to another organization: an organization must
+    /// not find out which blobs another one stores.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no repository `to`.
+    /// [`Error::NotFound`] if the repository `to` does not exist.
     pub(crate) fn mount_blob(
         &self,
         from: &RepositoryPath,
@@ -63,7 +63,7 @@ impl Store {
             return Ok(false);
         }
         target_folder.create_parents(&target)?;
-        let claims = target_folder.lock_claims()?;
+        let reservations = target_folder.lock_reservations()?;
         match fs::hard_link(&source, &target) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -74,11 +74,11 @@ impl Store {
             // The blob was deleted meanwhile, or the file system supports no further hard link.
             Err(error) => {
                 target_folder.confirm()?;
-                tracing::debug!(%digest, %from, %to, %error, "a blob could not be mounted");
+                tracing::debug!(%digest, %from, %to, %error, "cannot mount a blob");
                 return Ok(false);
             }
         }
-        claims.add(digest, &self.claimant, ClaimReason::Found)?;
+        reservations.add(digest, &self.reservation_holder, ReservationReason::Found)?;
         Ok(true)
     }
 }
@@ -111,25 +111,25 @@ impl FromStr for UploadId {
     }
 }
 
-/// An open upload. No other handle, in this or another process, can write to it meanwhile.
+/// An open upload. No other handle of this or another process can write to the upload meanwhile.
 ///
-/// Dropping it keeps the bytes that were written, so that the upload can be resumed.
+/// A drop keeps the written bytes, so that the upload can be resumed.
 #[derive(Debug)]
 pub(crate) struct Upload {
     folder: RepositoryFolder,
     path: PathBuf,
     id: UploadId,
-    /// Locked while it is open.
+    /// The locked file.
     file: File,
     size: u64,
-    /// The number of bytes before which the disk was asked to write.
+    /// The end of the bytes whose writeback was started.
     writeback_until: u64,
     /// `None` if another process wrote some of the bytes.
     sha256: Option<Digester>,
     store: Store,
 }
 
-/// A position that an upload can be rolled back to.
+/// A state to which an upload can be rolled back.
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
     size: u64,
@@ -152,10 +152,10 @@ impl Store {
         Ok(id)
     }
 
-    /// Returns how many bytes of an upload are stored.
+    /// Returns the number of stored bytes of an upload.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for the repository or the upload.
+    /// [`Error::NotFound`] if the repository or the upload does not exist.
     pub(crate) fn upload_size(&self, path: &RepositoryPath, id: &UploadId) -> Result<u64> {
         let folder = self.folder(path)?;
         match folder.metadata(&folder.upload(id))? {
@@ -167,8 +167,8 @@ impl Store {
     /// Opens an upload to resume it.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for the repository or the upload; [`Error::Conflict`] while another
-    /// handle of this or another process has it open.
+    /// [`Error::NotFound`] if the repository or the upload does not exist; [`Error::Conflict`] if another handle of
+    /// this or another process has the upload open.
     pub(crate) fn open_upload(&self, path: &RepositoryPath, id: &UploadId) -> Result<Upload> {
         let folder = self.folder(path)?;
         let path = folder.upload(id);
@@ -185,7 +185,7 @@ impl Store {
             }
             Err(TryLockError::Error(error)) => return Err(cannot("lock", &path)(error)),
         }
-        // The size is read under the lock, since others may have written before.
+        // The size is read under the lock, because others may have written before.
         let size = file.metadata().map_err(cannot("read", &path))?.len();
         let sha256 = match size {
             0 => Some(Digester::new(Algorithm::Sha256)),
@@ -208,21 +208,21 @@ impl Store {
 }
 
 impl Upload {
-    /// How many bytes are stored: the offset to resume at.
+    /// Returns the number of stored bytes, which is the offset of the next byte.
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
 
-    /// Appends all of the bytes, or none if it fails.
+    /// Appends all of the bytes, or none after an error.
     ///
     /// # Errors
-    /// [`Error::Failed`] if they cannot be written.
+    /// [`Error::Failed`] if the bytes cannot be written.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         if let Err(error) = self.file.write_all(bytes) {
-            // A client that resumes asks for the size first and must not see part of these bytes.
+            // A client that resumes requests the size first, which must not include some of these bytes.
             let cut = self.file.set_len(self.size);
             if let Err(error) = cut {
-                tracing::warn!(path = %self.path.display(), %error, "an upload could not be cut");
+                tracing::warn!(path = %self.path.display(), %error, "cannot truncate an upload");
                 self.sha256 = None;
             }
             return Err(cannot("write", &self.path)(error));
@@ -234,7 +234,7 @@ impl Upload {
         Ok(())
     }
 
-    /// Counts bytes that were appended, and lets the disk write while more of them arrive.
+    /// Counts appended bytes, and starts their writeback while more bytes arrive.
     fn wrote(&mut self, bytes: u64) {
         self.size += bytes;
         if self.size.saturating_sub(self.writeback_until) >= WRITEBACK_INTERVAL_BYTES {
@@ -251,17 +251,17 @@ impl Upload {
     /// Removes the bytes that were written since `checkpoint`.
     ///
     /// # Errors
-    /// [`Error::Failed`] if the file cannot be cut.
+    /// [`Error::Failed`] if the file cannot be truncated.
     pub(crate) fn roll_back(&mut self, checkpoint: Checkpoint) -> Result<()> {
-        self.file.set_len(checkpoint.size).map_err(cannot("cut", &self.path))?;
+        self.file.set_len(checkpoint.size).map_err(cannot("truncate", &self.path))?;
         (self.size, self.sha256) = (checkpoint.size, checkpoint.sha256);
         Ok(())
     }
 
-    /// Turns the upload into a blob. A blob that exists already stays.
+    /// Turns the upload into a blob. An existing blob is not replaced.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] if the bytes do not have this digest: the upload is deleted;
+    /// [`Error::InvalidInput`] if the bytes do not have this digest, after which the upload is deleted;
     /// [`Error::NotFound`] if the repository or the upload was deleted meanwhile.
     pub(crate) fn finish(mut self, digest: &Digest) -> Result<()> {
         let actual = self.digest(digest.algorithm())?;
@@ -271,15 +271,15 @@ impl Upload {
             return Err(Error::invalid(message));
         }
         let blob = self.folder.blob(digest);
-        let old = self.store.claim_stored(&self.folder, digest, ClaimReason::Uploaded)?;
+        let old = self.store.reserve_stored(&self.folder, digest, ReservationReason::Uploaded)?;
         if old.is_some_and(|old| old.len() == self.size) {
             return self.remove();
         }
         self.file.sync_all().map_err(cannot("write", &self.path))?;
         self.folder.create_parents(&blob)?;
         self.confirm()?;
-        let claims = self.folder.lock_claims()?;
-        claims.add(digest, &self.store.claimant, ClaimReason::Uploaded)?;
+        let reservations = self.folder.lock_reservations()?;
+        reservations.add(digest, &self.store.reservation_holder, ReservationReason::Uploaded)?;
         // The manifest that names the blob syncs the rename: see `put_manifest`.
         fs::rename(&self.path, &blob).map_err(self.folder.cannot("write", &blob))
     }
@@ -295,12 +295,12 @@ impl Upload {
         }
     }
 
-    /// Fails if the upload has become a blob or was deleted meanwhile.
+    /// Returns an error if the upload has become a blob or was deleted meanwhile.
     fn confirm(&self) -> Result<()> {
         let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
         let own = self.file.metadata().map(identity).map_err(cannot("read", &self.path))?;
         match self.folder.metadata(&self.path)?.map(identity) {
-            Some(there) if there == own => self.folder.confirm(),
+            Some(current) if current == own => self.folder.confirm(),
             _ => Err(missing_upload(&self.folder, &self.id)),
         }
     }
@@ -313,7 +313,7 @@ impl Upload {
 }
 
 impl Drop for Upload {
-    /// Runs while the file is still locked, so that the next handle finds the hash.
+    /// Caches the hash while the file is still locked, so that the next handle finds the hash.
     fn drop(&mut self) {
         if let Some(sha256) = self.sha256.take() {
             self.store.upload_hashes.store(self.id, self.size, sha256);
@@ -328,19 +328,20 @@ fn missing_upload(folder: &RepositoryFolder, id: &UploadId) -> Error {
     }
 }
 
-/// More uploads than clients run at once. An upload without a cached hash is read again at its end.
+/// The maximum number of cached hashes, more than clients have concurrent uploads. An upload without a cached hash is
+/// read again at its end.
 const MAX_CACHED_HASHES: usize = 256;
 
-/// The hashes of uploads whose handle was closed, so that an upload in several requests, as docker
-/// makes it, is not read again at its end.
+/// A cache of the hashes of uploads without an open handle, so that an upload in several requests, as by docker, is not
+/// read again at its end.
 ///
-/// An upload only grows and its id is never reused, so that the hashed bytes stay its beginning. A
-/// cached hash is valid for one length only.
+/// An upload only grows, and its id is never reused, so that the hashed bytes stay its first bytes. A cached hash is
+/// valid for one length only.
 #[derive(Debug, Clone, Default)]
 pub(super) struct UploadHashes(Arc<Mutex<VecDeque<(UploadId, u64, Digester)>>>);
 
 impl UploadHashes {
-    /// Stores the hash of the first `size` bytes. A full cache drops its oldest hash.
+    /// Stores the hash of the first `size` bytes. A full cache evicts its oldest hash.
     pub(super) fn store(&self, id: UploadId, size: u64, hasher: Digester) {
         let mut hashes = self.lock();
         if hashes.len() == MAX_CACHED_HASHES {
@@ -349,7 +350,7 @@ impl UploadHashes {
         hashes.push_back((id, size, hasher));
     }
 
-    /// Removes the hash of an upload, and returns it if it covers the first `size` bytes.
+    /// Removes the hash of an upload, and returns the hash if it covers exactly the first `size` bytes.
     pub(super) fn take(&self, id: UploadId, size: u64) -> Option<Digester> {
         let mut hashes = self.lock();
         let position = hashes.iter().position(|(other, ..)| *other == id)?;
@@ -357,7 +358,7 @@ impl UploadHashes {
         (hashed == size).then_some(hasher)
     }
 
-    /// A poisoned lock is safe: no thread panics while it changes the list.
+    /// Locks the list. A poisoned lock is safe, because no thread panics while it changes the list.
     fn lock(&self) -> MutexGuard<'_, VecDeque<(UploadId, u64, Digester)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -2,20 +2,20 @@
 //!
 //! # Rules
 //! - A blob is *referenced* while a manifest of its repository names it. A referenced blob is never removed.
-//! - A client *claims* a blob when the registry tells the client that it has the blob: after an upload, a mount or a
-//!   `HEAD`. A claimed blob is not removed. A claim ends when the client puts a manifest that names the blob, or after
-//!   [`CLAIM_LIFETIME`].
-//! - The deletion of an image removes the blobs of the image that are neither referenced nor claimed. Any other
-//!   such blob is removed by the next deletion or sweep once it was stored [`CLAIM_LIFETIME`] ago.
+//! - A client *reserves* a blob when the registry reports to the client that it has the blob: after an upload, a mount
+//!   or a `HEAD`. A reserved blob is not removed. A reservation ends when the client puts a manifest that names the
+//!   blob, or after [`RESERVATION_LIFETIME`].
+//! - The deletion of an image removes the blobs of the image that are neither referenced nor reserved. Any other
+//!   such blob is removed by the next deletion or sweep once it was stored [`RESERVATION_LIFETIME`] ago.
 //! - A repository with a manifest that cannot be read keeps all of its blobs.
 //!
 //! # Locks
 //! - The repository's lock protects manifests and the removal of blobs: no manifest changes between the check and the
 //!   removal of a blob.
-//! - The claims lock protects claims and the removal of blobs: a client claims a blob before its removal, which then
-//!   does not happen, or finds the blob missing.
+//! - The reservations lock protects reservations and the removal of blobs: a client reserves a blob, which prevents its
+//!   removal, or finds the blob missing.
 //! - A process that holds both locks has taken the repository's lock first.
-//! - The claims of a killed process end after [`CLAIM_LIFETIME`].
+//! - The reservations of a killed process end after [`RESERVATION_LIFETIME`].
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -27,21 +27,21 @@ use std::time::{Duration, SystemTime};
 
 use super::Store;
 use super::files::{self, cannot, none_if_missing};
-use super::layout::{BLOBS, CLAIMS, Locked, MANIFESTS, RepositoryFolder};
+use super::layout::{BLOBS, Locked, MANIFESTS, RESERVATIONS, RepositoryFolder};
 use super::manifests::{damaged, read_manifest};
 use crate::digester::Digester;
 use crate::error::{Error, ResourceKind, Result};
 use crate::model::{Digest, ManifestContent, RepositoryPath};
 
-/// The age at which a claim ends.
-const CLAIM_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+/// The age at which a reservation ends.
+const RESERVATION_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The maximum number of claims of one blob. A blob with this many claims keeps them until they expire.
-const MAX_CLAIMS: usize = 1000;
+/// The maximum number of reservations of one blob. A blob with this many reservations keeps them until they expire.
+const MAX_RESERVATIONS: usize = 1000;
 
-/// The holder of claims: one client of one process that serves the folder.
+/// The holder of reservations: one client of one process that serves the folder.
 #[derive(Debug, Clone)]
-pub(super) struct Claimant {
+pub(super) struct ReservationHolder {
     process: u64,
     /// The hash of the client; `0` for the process itself.
     client: u64,
@@ -49,8 +49,8 @@ pub(super) struct Claimant {
     keys: RandomState,
 }
 
-impl Claimant {
-    /// Returns a new claimant for a process.
+impl ReservationHolder {
+    /// Returns a new holder for a process.
     pub(super) fn new() -> Self {
         let keys = RandomState::new();
         Self { process: keys.hash_one(std::process::id()), client: 0, keys }
@@ -61,15 +61,15 @@ impl Claimant {
     }
 }
 
-/// The reason of a claim. An upload of a blob and a later check by the same client are one claim: docker checks each
-/// blob after its upload.
+/// The reason of a reservation. An upload of a blob and a later check by the same client are one reservation: docker
+/// checks each blob after its upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ClaimReason {
+pub(super) enum ReservationReason {
     Uploaded,
     Found,
 }
 
-impl ClaimReason {
+impl ReservationReason {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Uploaded => "uploaded",
@@ -78,93 +78,97 @@ impl ClaimReason {
     }
 }
 
-/// The locked claims of a repository's blobs: a file for each blob, with a line for each claim.
-pub(super) struct Claims<'a> {
+/// The locked reservations of a repository's blobs: a file for each blob, with a line for each reservation.
+pub(super) struct Reservations<'a> {
     folder: &'a RepositoryFolder,
     _lock: File,
 }
 
 impl RepositoryFolder {
-    /// Waits for the claims lock.
-    pub(super) fn lock_claims(&self) -> Result<Claims<'_>> {
-        let path = self.claims_lock();
+    /// Waits for the reservations lock.
+    pub(super) fn lock_reservations(&self) -> Result<Reservations<'_>> {
+        let path = self.reservations_lock();
         let lock = files::open_lock(&path)?;
         lock.lock().map_err(cannot("lock", &path))?;
-        Ok(Claims { folder: self, _lock: lock })
+        Ok(Reservations { folder: self, _lock: lock })
     }
 }
 
-impl Claims<'_> {
-    /// Adds a claim.
+impl Reservations<'_> {
+    /// Adds a reservation.
     pub(super) fn add(
         &self,
         digest: &Digest,
-        claimant: &Claimant,
-        reason: ClaimReason,
+        holder: &ReservationHolder,
+        reason: ReservationReason,
     ) -> Result<()> {
-        let id = claimant.id(claimant.client);
-        let line = |reason: ClaimReason| format!("{id} {}", reason.as_str());
-        let mut claims = self.of(digest)?;
-        let uploaded = line(ClaimReason::Uploaded);
-        let is_check_after_upload =
-            |claim: &String| reason == ClaimReason::Found && claim.starts_with(&uploaded);
-        let claim = format!("{} {}", line(reason), unix_seconds(SystemTime::now()));
-        match claims.iter().position(is_check_after_upload) {
-            Some(position) => claims[position] = claim,
-            None if claims.len() < MAX_CLAIMS => claims.push(claim),
+        let id = holder.id(holder.client);
+        let line = |reason: ReservationReason| format!("{id} {}", reason.as_str());
+        let mut reservations = self.of(digest)?;
+        let uploaded = line(ReservationReason::Uploaded);
+        let is_check_after_upload = |reservation: &String| {
+            reason == ReservationReason::Found && reservation.starts_with(&uploaded)
+        };
+        let reservation = format!("{} {}", line(reason), unix_seconds(SystemTime::now()));
+        match reservations.iter().position(is_check_after_upload) {
+            Some(position) => reservations[position] = reservation,
+            None if reservations.len() < MAX_RESERVATIONS => reservations.push(reservation),
             None => {}
         }
-        self.write(digest, &claims)
+        self.write(digest, &reservations)
     }
 
-    /// Ends one claim of the client, or one of its process if the client has none.
-    fn end_one(&self, digest: &Digest, claimant: &Claimant) -> Result<()> {
-        let mut claims = self.of(digest)?;
-        let ids = [claimant.client, 0].map(|client| claimant.id(client));
-        let found = ids.iter().find_map(|id| claims.iter().position(|claim| claim.starts_with(id)));
+    /// Ends one reservation of the client, or one of its process if the client has none.
+    fn end_one(&self, digest: &Digest, holder: &ReservationHolder) -> Result<()> {
+        let mut reservations = self.of(digest)?;
+        let ids = [holder.client, 0].map(|client| holder.id(client));
+        let found = ids
+            .iter()
+            .find_map(|id| reservations.iter().position(|reservation| reservation.starts_with(id)));
         match found {
-            Some(position) if claims.len() < MAX_CLAIMS => {
-                claims.remove(position);
-                self.write(digest, &claims)
+            Some(position) if reservations.len() < MAX_RESERVATIONS => {
+                reservations.remove(position);
+                self.write(digest, &reservations)
             }
             _ => Ok(()),
         }
     }
 
-    /// Ends all claims of the clients of a process.
+    /// Ends all reservations of the clients of a process.
     #[cfg(feature = "push")]
-    fn end_all(&self, claimant: &Claimant) -> Result<()> {
-        let process = format!("{:016x}", claimant.process);
-        for digest in self.folder.digests(CLAIMS)? {
-            let mut claims = self.of(&digest)?;
-            let count = claims.len();
-            claims.retain(|claim| !claim.starts_with(&process));
-            if claims.len() < count {
-                self.write(&digest, &claims)?;
+    fn end_all(&self, holder: &ReservationHolder) -> Result<()> {
+        let process = format!("{:016x}", holder.process);
+        for digest in self.folder.digests(RESERVATIONS)? {
+            let mut reservations = self.of(&digest)?;
+            let count = reservations.len();
+            reservations.retain(|reservation| !reservation.starts_with(&process));
+            if reservations.len() < count {
+                self.write(&digest, &reservations)?;
             }
         }
         Ok(())
     }
 
-    /// Returns the unexpired claims of a blob.
+    /// Returns the unexpired reservations of a blob.
     fn of(&self, digest: &Digest) -> Result<Vec<String>> {
-        self.made_after(digest, SystemTime::now() - CLAIM_LIFETIME)
+        self.made_after(digest, SystemTime::now() - RESERVATION_LIFETIME)
     }
 
-    /// Returns whether a blob has no claim that was made after `before`.
-    fn is_unclaimed(&self, digest: &Digest, before: SystemTime) -> Result<bool> {
+    /// Returns whether a blob has no reservation that was made after `before`.
+    fn has_no_reservation(&self, digest: &Digest, before: SystemTime) -> Result<bool> {
         Ok(self.made_after(digest, before)?.is_empty())
     }
 
     fn made_after(&self, digest: &Digest, before: SystemTime) -> Result<Vec<String>> {
-        let path = self.folder.claims(digest);
+        let path = self.folder.reservations(digest);
         let file = self.folder.metadata(&path)?;
         if file.is_none_or(|file| is_older(&file, before)) {
             return Ok(Vec::new());
         }
         let bytes = files::read_file(&path).map_err(cannot("read", &path))?.unwrap_or_default();
-        let is_newer = |claim: &&str| {
-            let made = claim.splitn(3, ' ').nth(2).and_then(|seconds| seconds.parse::<u64>().ok());
+        let is_newer = |reservation: &&str| {
+            let made =
+                reservation.splitn(3, ' ').nth(2).and_then(|seconds| seconds.parse::<u64>().ok());
             // An incomplete line of a killed process has no time. The line expires with the file.
             made.is_none_or(|made| made > unix_seconds(before))
         };
@@ -172,14 +176,14 @@ impl Claims<'_> {
         Ok(text.lines().filter(is_newer).map(str::to_owned).collect())
     }
 
-    /// Replaces the claims of a blob. A process that is killed meanwhile may leave ended claims.
-    fn write(&self, digest: &Digest, claims: &[String]) -> Result<()> {
-        let path = self.folder.claims(digest);
-        if claims.is_empty() {
+    /// Replaces the reservations of a blob. A process that is killed meanwhile may leave ended reservations.
+    fn write(&self, digest: &Digest, reservations: &[String]) -> Result<()> {
+        let path = self.folder.reservations(digest);
+        if reservations.is_empty() {
             return self.delete(digest);
         }
         self.folder.create_parents(&path)?;
-        let text = claims.join("\n") + "\n";
+        let text = reservations.join("\n") + "\n";
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
         let opened =
@@ -193,9 +197,9 @@ impl Claims<'_> {
             .map_err(cannot("write", &path))
     }
 
-    /// Ends all claims of a blob.
+    /// Ends all reservations of a blob.
     pub(super) fn delete(&self, digest: &Digest) -> Result<()> {
-        let path = self.folder.claims(digest);
+        let path = self.folder.reservations(digest);
         if self.folder.is_reachable(&path)? {
             none_if_missing(fs::remove_file(&path)).map_err(cannot("delete", &path))?;
         }
@@ -212,69 +216,74 @@ fn is_older(metadata: &Metadata, before: SystemTime) -> bool {
 }
 
 impl Store {
-    /// Returns a store with its own claimant, whose claims end separately.
+    /// Returns a store with its own holder, whose reservations end separately.
     #[cfg(feature = "push")]
     pub(crate) fn for_one_transfer(&self) -> Self {
-        Self { claimant: Claimant::new(), ..self.clone() }
+        Self { reservation_holder: ReservationHolder::new(), ..self.clone() }
     }
 
     /// Returns the store for the requests of a client. The header `Authorization` identifies the client.
     pub(crate) fn for_client(&self, authorization: &[u8]) -> Self {
-        let client = self.claimant.keys.hash_one(authorization);
-        Self { claimant: Claimant { client, ..self.claimant.clone() }, ..self.clone() }
+        let client = self.reservation_holder.keys.hash_one(authorization);
+        Self {
+            reservation_holder: ReservationHolder { client, ..self.reservation_holder.clone() },
+            ..self.clone()
+        }
     }
 
-    /// Claims a blob for a client that may put a manifest with the blob. Returns the size in bytes.
+    /// Reserves a blob for a client that may put a manifest with the blob. Returns the size in bytes.
     ///
     /// # Errors
     /// [`Error::NotFound`] if the repository or the blob does not exist.
-    pub(crate) fn claim_blob(&self, path: &RepositoryPath, digest: &Digest) -> Result<u64> {
+    pub(crate) fn reserve_blob(&self, path: &RepositoryPath, digest: &Digest) -> Result<u64> {
         let folder = self.folder(path)?;
-        let claimed = self.claim_stored(&folder, digest, ClaimReason::Found)?;
-        claimed.map(|blob| blob.len()).ok_or_else(|| missing_blob(&folder, digest))
+        let reserved = self.reserve_stored(&folder, digest, ReservationReason::Found)?;
+        reserved.map(|blob| blob.len()).ok_or_else(|| missing_blob(&folder, digest))
     }
 
-    /// Claims a blob if the repository has it.
-    pub(super) fn claim_stored(
+    /// Reserves a blob if the repository has it.
+    pub(super) fn reserve_stored(
         &self,
         folder: &RepositoryFolder,
         digest: &Digest,
-        reason: ClaimReason,
+        reason: ReservationReason,
     ) -> Result<Option<Metadata>> {
         let blob = folder.blob(digest);
         if folder.metadata(&blob)?.is_none() {
             return Ok(None);
         }
-        let claims = folder.lock_claims()?;
+        let reservations = folder.lock_reservations()?;
         let found = folder.metadata(&blob)?;
         if found.is_some() {
-            claims.add(digest, &self.claimant, reason)?;
+            reservations.add(digest, &self.reservation_holder, reason)?;
         }
         Ok(found)
     }
 
-    /// Ends the client's claims of the blobs of a manifest that was put.
-    pub(super) fn end_claims(&self, folder: &RepositoryFolder, content: &ManifestContent) {
+    /// Ends the client's reservations of the blobs of a manifest that was put.
+    pub(super) fn end_reservations(&self, folder: &RepositoryFolder, content: &ManifestContent) {
         let blobs: BTreeSet<&Digest> = content.blobs().map(|blob| &blob.digest).collect();
-        let ended = folder.lock_claims().and_then(|claims| {
-            blobs.into_iter().try_for_each(|blob| claims.end_one(blob, &self.claimant))
+        let ended = folder.lock_reservations().and_then(|reservations| {
+            blobs
+                .into_iter()
+                .try_for_each(|blob| reservations.end_one(blob, &self.reservation_holder))
         });
         if let Err(error) = ended {
-            tracing::debug!(%error, "cannot end the claims of blobs; they expire later");
+            tracing::debug!(%error, "cannot end reservations of blobs; they expire later");
         }
     }
 
-    /// Ends the claims of all clients of this process in a repository.
+    /// Ends the reservations of all clients of this process in a repository.
     ///
     /// # Errors
     /// [`Error::NotFound`] if the repository does not exist.
     #[cfg(feature = "push")]
-    pub(crate) fn end_all_claims(&self, path: &RepositoryPath) -> Result<()> {
+    pub(crate) fn end_all_reservations(&self, path: &RepositoryPath) -> Result<()> {
         let folder = self.folder(path)?;
-        folder.lock_claims()?.end_all(&self.claimant)
+        folder.lock_reservations()?.end_all(&self.reservation_holder)
     }
 
-    /// Deletes a blob from one repository, whether or not a client claims it.
+    /// Deletes a blob from one repository, whether or not a client reserved it.
     ///
     /// # Errors
     /// [`Error::NotFound`] if the repository or the blob does not exist; [`Error::Conflict`] if a manifest names the
@@ -288,25 +297,25 @@ impl Store {
                 return Err(Error::conflict(ResourceKind::Blob, digest, problem));
             }
         }
-        let claims = folder.lock_claims()?;
+        let reservations = folder.lock_reservations()?;
         let blob = folder.blob(digest);
         let exists = folder.metadata(&blob)?.is_some();
         if !exists || !files::remove_file(&blob).map_err(cannot("delete", &blob))? {
             return Err(missing_blob(folder, digest));
         }
-        claims.delete(digest)
+        reservations.delete(digest)
     }
 
     /// Removes the unneeded blobs of a deleted image. The next sweep retries a failed removal.
     pub(super) fn collect_released(&self, locked: &Locked, blobs: &BTreeSet<Digest>) {
-        if let Err(error) = self.collect(locked, blobs, SystemTime::now() - CLAIM_LIFETIME) {
+        if let Err(error) = self.collect(locked, blobs, SystemTime::now() - RESERVATION_LIFETIME) {
             let repository = locked.folder.path();
             tracing::warn!(%repository, %error, "cannot remove the blobs of a deleted image");
         }
     }
 
-    /// Removes the unreferenced blobs without a claim after `before`, if they are in `released` or were stored before
-    /// `before`. Returns their number.
+    /// Removes the unreferenced blobs without a reservation after `before`, if they are in `released` or were stored
+    /// before `before`. Returns their number.
     pub(super) fn collect(
         &self,
         locked: &Locked,
@@ -323,18 +332,18 @@ impl Store {
         let mut removed = 0;
         for digest in unreferenced {
             let blob = folder.blob(&digest);
-            let claims = folder.lock_claims()?;
+            let reservations = folder.lock_reservations()?;
             let is_needless = released.contains(&digest)
                 || folder.metadata(&blob)?.is_some_and(|blob| is_older(&blob, before));
-            if is_needless && claims.is_unclaimed(&digest, before)? {
+            if is_needless && reservations.has_no_reservation(&digest, before)? {
                 fs::remove_file(&blob).map_err(cannot("delete", &blob))?;
                 removed += 1;
             }
         }
-        for digest in folder.digests(CLAIMS)? {
-            let claims = folder.lock_claims()?;
-            if claims.is_unclaimed(&digest, before)? {
-                claims.delete(&digest)?;
+        for digest in folder.digests(RESERVATIONS)? {
+            let reservations = folder.lock_reservations()?;
+            if reservations.has_no_reservation(&digest, before)? {
+                reservations.delete(&digest)?;
             }
         }
         Ok(removed)

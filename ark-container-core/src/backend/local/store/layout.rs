@@ -20,10 +20,10 @@ use crate::model::{
 /// `a/b` can both be repositories.
 pub(super) const REPOSITORY: &str = "_repository";
 const LOCK: &str = "_lock";
-const CLAIMS_LOCK: &str = "_claims";
+const RESERVATIONS_LOCK: &str = "_reservations";
 /// The folders of a repository whose files are named by digests.
 pub(super) const BLOBS: &str = "blobs";
-pub(super) const CLAIMS: &str = "claims";
+pub(super) const RESERVATIONS: &str = "reservations";
 pub(super) const MANIFESTS: &str = "manifests";
 pub(super) const RECORD: &str = "repository.json";
 
@@ -144,14 +144,15 @@ impl RepositoryFolder {
         self.by_digest(BLOBS, digest)
     }
 
-    /// Returns the path of the claims of a blob.
-    pub(super) fn claims(&self, digest: &Digest) -> PathBuf {
-        self.by_digest(CLAIMS, digest)
+    /// Returns the path of the reservations of a blob.
+    pub(super) fn reservations(&self, digest: &Digest) -> PathBuf {
+        self.by_digest(RESERVATIONS, digest)
     }
 
-    /// Returns the path of the claims lock. A deletion of the repository keeps this file and the repository's lock.
-    pub(super) fn claims_lock(&self) -> PathBuf {
-        self.folder.with_file_name(CLAIMS_LOCK)
+    /// Returns the path of the reservations lock. A deletion of the repository keeps this file and the repository's
+    /// lock.
+    pub(super) fn reservations_lock(&self) -> PathBuf {
+        self.folder.with_file_name(RESERVATIONS_LOCK)
     }
 
     pub(super) fn manifest(&self, digest: &Digest) -> PathBuf {

@@ -129,7 +129,7 @@ impl Store {
         if let Reference::Tag(tag) = reference {
             self.set_tag(&locked, tag, &digest)?;
         }
-        self.end_claims(folder, &content);
+        self.end_reservations(folder, &content);
         Ok(ManifestPut { digest, subject: header.subject })
     }
 

@@ -3,11 +3,11 @@
 //! ```text
 //! version                                   the format of the folder
 //! <stage>/<organization>/<name…>/_lock      held by the process that changes the repository
-//! <stage>/<organization>/<name…>/_claims    held by the process that changes claims or removes blobs
+//! <stage>/<organization>/<name…>/_reservations  held by the process that changes reservations or removes blobs
 //! <stage>/<organization>/<name…>/_repository/
 //!     repository.json                       the settings; without it there is no repository
 //!     blobs/<algorithm>/<hex>
-//!     claims/<algorithm>/<hex>              the clients that rely on the blob
+//!     reservations/<algorithm>/<hex>        the clients that rely on the blob
 //!     manifests/<algorithm>/<hex>           one line of JSON about the manifest, then the manifest
 //!     tags/<tag>                            the digest of its manifest
 //!     referrers/<algorithm>/<hex>/<digest>  the manifests that have the first as their subject
@@ -51,7 +51,7 @@ use crate::files::{Directory, has_name};
 use crate::identity::{HAD_MEMBERSHIPS_FILE, MEMBERSHIPS_FILE};
 use crate::model::Organizations;
 use blobs::UploadHashes;
-use collection::{Claimant, References};
+use collection::{References, ReservationHolder};
 use files::{Temporary, cannot, is_folder, none_if_missing};
 use layout::{RepositoryFolder, Walk, folder_names};
 
@@ -81,7 +81,7 @@ pub(crate) struct Store {
     root: Arc<Path>,
     upload_hashes: UploadHashes,
     references: References,
-    claimant: Claimant,
+    reservation_holder: ReservationHolder,
     /// Whether a memberships file is in effect. Each change records that it is.
     has_memberships: Arc<AtomicBool>,
 }
@@ -99,7 +99,7 @@ impl Store {
             root: root.into(),
             upload_hashes: UploadHashes::default(),
             references: References::default(),
-            claimant: Claimant::new(),
+            reservation_holder: ReservationHolder::new(),
             has_memberships: Arc::default(),
         };
         store.has_version()?;
@@ -246,7 +246,7 @@ pub(crate) struct SweepResult {
 impl Store {
     /// Removes abandoned and leftover files:
     /// - uploads that no process has open, if the last write is at least `older_than` ago;
-    /// - blobs that no manifest names, if they were stored and last claimed at least `older_than` ago;
+    /// - blobs that no manifest names, if they were stored and last reserved at least `older_than` ago;
     /// - temporary files that are at least `older_than` old;
     /// - the content of the trash.
     ///

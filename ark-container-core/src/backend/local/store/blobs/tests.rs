@@ -209,8 +209,8 @@ fn cached_hash_is_taken_once_and_for_its_length_only() {
     let upload_hashes = UploadHashes::default();
     upload_hashes.store(id(1), 3, hasher(b"abc"));
     assert!(upload_hashes.take(id(2), 3).is_none());
-    let recalled = upload_hashes.take(id(1), 3).unwrap();
-    assert_eq!(recalled.finish(), Digester::digest(Algorithm::Sha256, b"abc"));
+    let cached = upload_hashes.take(id(1), 3).unwrap();
+    assert_eq!(cached.finish(), Digester::digest(Algorithm::Sha256, b"abc"));
     assert!(upload_hashes.take(id(1), 3).is_none());
     upload_hashes.store(id(1), 3, hasher(b"abc"));
     assert!(upload_hashes.take(id(1), 4).is_none());

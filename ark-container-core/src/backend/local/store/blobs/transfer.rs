@@ -1,4 +1,4 @@
-//! Blobs that a transfer in this process reads and writes as files.
+//! Blobs as files, for a transfer in this process.
 
 use std::fs::{File, OpenOptions};
 use std::ops::Range;
@@ -18,7 +18,7 @@ use crate::files;
 use crate::model::{Algorithm, Digest, RepositoryPath};
 
 impl Store {
-    /// Returns the registry's folder, and the path of a blob below it, if the repository has it.
+    /// Returns the registry's folder and the path of a blob below it; `None` if the repository does not have the blob.
     ///
     /// # Errors
     /// [`Error::NotFound`] if the repository does not exist.
@@ -35,7 +35,7 @@ impl Store {
     }
 
     /// Stores a range of a file as a blob. `copied` is called with the length of each piece, and ends the copy by
-    /// returning `false`. What a killed process has left of its copies is removed first.
+    /// returning `false`. Partial copies of killed processes are removed first.
     ///
     /// # Errors
     /// Those of [`Upload::finish`]; [`Error::Failed`] if the file cannot be copied.
@@ -80,19 +80,20 @@ impl Store {
     }
 }
 
-/// The age from which a copy that no process has open counts as abandoned.
+/// The minimum age of an abandoned copy, which no process has open.
 const ABANDONED_AGE: Duration = Duration::from_secs(60);
 
 impl LocalBackend {
-    /// Ends the claims that this transfer has in a repository.
-    pub(crate) async fn end_claims(&self, path: &RepositoryPath) {
-        let ended = self.with_repository(path, |store, path| store.end_all_claims(path)).await;
+    /// Ends the reservations that this transfer has in a repository.
+    pub(crate) async fn end_reservations(&self, path: &RepositoryPath) {
+        let ended =
+            self.with_repository(path, |store, path| store.end_all_reservations(path)).await;
         if let Err(error) = ended {
-            tracing::debug!(%path, %error, "claims of blobs stay until they are too old");
+            tracing::debug!(%path, %error, "cannot end reservations of blobs; they expire later");
         }
     }
 
-    /// Returns the registry's folder, and the path of a blob below it, if the repository has it.
+    /// Returns the registry's folder and the path of a blob below it; `None` if the repository does not have the blob.
     pub(crate) async fn find_blob(
         &self,
         path: &RepositoryPath,

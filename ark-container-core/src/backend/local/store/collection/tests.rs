@@ -24,8 +24,8 @@ impl Client {
         self.store.open_blob(&self.path, &sha256(blob)).is_ok()
     }
 
-    fn claim(&self, blob: &[u8]) -> bool {
-        self.store.claim_blob(&self.path, &sha256(blob)).is_ok()
+    fn reserve(&self, blob: &[u8]) -> bool {
+        self.store.reserve_blob(&self.path, &sha256(blob)).is_ok()
     }
 
     fn upload(&self, blob: &[u8]) {
@@ -46,7 +46,7 @@ impl Client {
     /// Uploads the missing blobs, as clients do, and puts the manifest.
     fn push(&self, tag: &str, config: &[u8], layer: &[u8]) -> Result<Digest, PutManifestError> {
         for blob in [config, layer] {
-            if !self.claim(blob) {
+            if !self.reserve(blob) {
                 self.upload(blob);
             }
         }
@@ -82,16 +82,16 @@ fn deleted_image_frees_its_unshared_blobs() {
     client.store.delete_manifest(&path, &last).unwrap();
     let folder = client.store.folder(&path).unwrap();
     assert!(folder.digests(BLOBS).unwrap().is_empty());
-    assert!(folder.digests(CLAIMS).unwrap().is_empty());
+    assert!(folder.digests(RESERVATIONS).unwrap().is_empty());
 }
 
 #[test]
-fn claimed_blob_stays_until_manifest_is_put() {
+fn reserved_blob_stays_until_manifest_is_put() {
     let (sample, path) = Sample::with_repository("a");
     let [one, two] = ["one", "two"].map(|client| Client::new(&sample, &path, client));
     let first = one.push("v1", b"config 1", b"layer").unwrap();
-    assert!(two.claim(b"layer"));
-    // A manifest of one client ends no claim of another client, even if it is put again.
+    assert!(two.reserve(b"layer"));
+    // A manifest of one client ends no reservation of another client, even if it is put again.
     assert_eq!(one.push("v1", b"config 1", b"layer").unwrap(), first);
     one.put("v1", b"config 1", b"layer").unwrap();
     one.delete("v1");
@@ -103,11 +103,11 @@ fn claimed_blob_stays_until_manifest_is_put() {
 }
 
 #[test]
-fn claims_of_one_password_are_counted() {
+fn reservations_of_one_password_are_counted() {
     let (sample, path) = Sample::with_repository("a");
     let client = Client::new(&sample, &path, "client");
     client.push("v1", b"config 1", b"layer").unwrap();
-    assert!(client.claim(b"layer") && client.claim(b"layer"));
+    assert!(client.reserve(b"layer") && client.reserve(b"layer"));
     client.upload(b"config 2");
     client.put("v2", b"config 2", b"layer").unwrap();
     client.delete("v1");
@@ -116,12 +116,12 @@ fn claims_of_one_password_are_counted() {
 }
 
 #[test]
-fn upload_and_later_check_are_one_claim() {
+fn upload_and_later_check_are_one_reservation() {
     let (sample, path) = Sample::with_repository("a");
     let client = Client::new(&sample, &path, "client");
     for blob in [&b"config"[..], b"layer"] {
         client.upload(blob);
-        assert!(client.claim(blob));
+        assert!(client.reserve(blob));
     }
     client.put("v1", b"config", b"layer").unwrap();
     client.delete("v1");
@@ -129,7 +129,7 @@ fn upload_and_later_check_are_one_claim() {
 }
 
 #[test]
-fn mounted_blob_is_claimed() {
+fn mounted_blob_is_reserved() {
     let (sample, from) = Sample::with_repository("from");
     let to = sample.create("to");
     let layer = sample.push_blob(&from, b"layer");
@@ -145,34 +145,38 @@ fn mounted_blob_is_claimed() {
 }
 
 #[test]
-fn sweep_removes_old_blobs_without_manifest_and_claim() {
+fn sweep_removes_old_blobs_without_manifest_and_reservation() {
     let (sample, path) = Sample::with_repository("a");
     let client = Client::new(&sample, &path, "client");
     client.push("v1", b"config", b"layer").unwrap();
-    let [young, claimed, asked, stored] =
-        [b"young", b"claim", b"asked", b"store"].map(|blob| (client.upload(blob), sha256(blob)).1);
-    for digest in [&claimed, &asked, &stored, &sha256(b"config")] {
+    let [young, reserved, asked, stored] =
+        [b"young", b"valid", b"asked", b"store"].map(|blob| (client.upload(blob), sha256(blob)).1);
+    for digest in [&reserved, &asked, &stored, &sha256(b"config")] {
         client.age(|folder| folder.blob(digest));
     }
-    client.age(|folder| folder.claims(&asked));
-    client.age(|folder| folder.claims(&young));
-    // An expired claim does not prevent a new one.
-    assert!(client.claim(b"asked"));
-    // Older versions made no claims.
-    fs::remove_file(client.store.folder(&path).unwrap().claims(&stored)).unwrap();
+    client.age(|folder| folder.reservations(&asked));
+    client.age(|folder| folder.reservations(&young));
+    // An expired reservation does not prevent a new one.
+    assert!(client.reserve(b"asked"));
+    // A blob can be without a file of reservations.
+    fs::remove_file(client.store.folder(&path).unwrap().reservations(&stored)).unwrap();
     assert_eq!(
         sample.store.sweep(SWEEP_AGE).unwrap(),
         SweepResult { blobs: 1, ..Default::default() }
     );
     assert!(!client.has(b"store"));
-    for blob in [&b"young"[..], b"claim", b"asked", b"config", b"layer"] {
+    for blob in [&b"young"[..], b"valid", b"asked", b"config", b"layer"] {
         assert!(client.has(blob), "{blob:?}");
     }
     let folder = client.store.folder(&path).unwrap();
-    assert_eq!(folder.digests(CLAIMS).unwrap().len(), 2, "the old claim of the young blob ended");
+    assert_eq!(
+        folder.digests(RESERVATIONS).unwrap().len(),
+        2,
+        "the old reservation of the young blob ended"
+    );
     let swept = sample.store.sweep(Duration::ZERO).unwrap();
     assert_eq!(swept, SweepResult { blobs: 3, ..Default::default() });
-    assert!(folder.digests(CLAIMS).unwrap().is_empty());
+    assert!(folder.digests(RESERVATIONS).unwrap().is_empty());
 }
 
 #[test]
@@ -182,38 +186,38 @@ fn deletion_removes_old_blobs_of_interrupted_pushes() {
     client.push("v1", b"config", b"layer").unwrap();
     let cut = sample.push_blob(&path, b"cut");
     client.age(|folder| folder.blob(&cut));
-    client.age(|folder| folder.claims(&cut));
+    client.age(|folder| folder.reservations(&cut));
     client.delete("v1");
     assert!(!client.has(b"cut"));
 }
 
 #[cfg(feature = "push")]
 #[test]
-fn ended_transfer_leaves_no_claim() {
+fn ended_transfer_leaves_no_reservation() {
     let (sample, path) = Sample::with_repository("a");
     let other = Client::new(&sample, &path, "other");
     other.push("v1", b"config", b"layer").unwrap();
-    assert!(other.claim(b"layer"));
+    assert!(other.reserve(b"layer"));
     let transfer = sample.store.for_one_transfer();
     let client = Client { store: transfer.for_client(b"client"), path: path.clone() };
-    assert!(client.claim(b"config") && client.claim(b"layer"));
-    transfer.end_all_claims(&path).unwrap();
+    assert!(client.reserve(b"config") && client.reserve(b"layer"));
+    transfer.end_all_reservations(&path).unwrap();
     other.delete("v1");
-    assert!(!other.has(b"config"), "claimed by the transfer alone");
-    assert!(other.has(b"layer"), "claimed by the other client");
+    assert!(!other.has(b"config"), "reserved by the transfer alone");
+    assert!(other.has(b"layer"), "reserved by the other client");
 }
 
 #[test]
-fn blob_with_too_many_claims_keeps_them() {
+fn blob_with_too_many_reservations_keeps_them() {
     let (sample, path) = Sample::with_repository("a");
     let client = Client::new(&sample, &path, "client");
     client.push("v1", b"config", b"layer").unwrap();
-    let file = client.store.folder(&path).unwrap().claims(&sha256(b"layer"));
-    for _ in 0..MAX_CLAIMS {
-        assert!(client.claim(b"layer"));
+    let file = client.store.folder(&path).unwrap().reservations(&sha256(b"layer"));
+    for _ in 0..MAX_RESERVATIONS {
+        assert!(client.reserve(b"layer"));
     }
     let full = fs::metadata(&file).unwrap().len();
-    assert!(client.claim(b"layer"));
+    assert!(client.reserve(b"layer"));
     client.put("v1", b"config", b"layer").unwrap();
     assert_eq!(fs::metadata(&file).unwrap().len(), full);
     client.delete("v1");
@@ -265,7 +269,7 @@ fn blob_of_a_manifest_or_build_cache_is_not_deleted() {
         store
             .folder(&path)
             .unwrap()
-            .metadata(&store.folder(&path).unwrap().claims(&free))
+            .metadata(&store.folder(&path).unwrap().reservations(&free))
             .unwrap()
             .is_none()
     );
@@ -313,7 +317,7 @@ fn concurrent_pushes_and_deletions_lose_no_blob() {
                 for round in 0..PUSHES {
                     let (config, layer) = ([number], layers[round % layers.len()]);
                     let mounted = sha256(b"mounted");
-                    if layer == b"mounted" && !client.claim(layer) {
+                    if layer == b"mounted" && !client.reserve(layer) {
                         client.store.mount_blob(other, path, &mounted).unwrap();
                     }
                     let image = client.push(&number.to_string(), &config, layer).unwrap();
@@ -336,28 +340,28 @@ fn concurrent_pushes_and_deletions_lose_no_blob() {
     sample.store.sweep(Duration::ZERO).unwrap();
     let folder = sample.store.folder(&path).unwrap();
     assert!(folder.digests(BLOBS).unwrap().is_empty());
-    assert!(folder.digests(CLAIMS).unwrap().is_empty());
+    assert!(folder.digests(RESERVATIONS).unwrap().is_empty());
 }
 
 #[test]
-fn blob_is_claimed_or_removed_and_never_both() {
+fn blob_is_reserved_or_removed_and_never_both() {
     let (sample, path) = Sample::with_repository("a");
     let pusher = Client::new(&sample, &path, "pusher");
     let client = Client { store: sample.reopened().for_client(b"client"), path: path.clone() };
-    let (mut claimed, mut missing) = (0, 0);
+    let (mut reserved, mut missing) = (0, 0);
     for round in 0..200 {
         pusher.push("v1", b"config", b"layer").unwrap();
-        let is_claimed = thread::scope(|scope| {
-            let claiming = scope.spawn(|| {
+        let is_reserved = thread::scope(|scope| {
+            let reserving = scope.spawn(|| {
                 thread::sleep(Duration::from_micros(round * 37 % 2000));
-                client.claim(b"layer")
+                client.reserve(b"layer")
             });
             pusher.delete("v1");
-            claiming.join().unwrap()
+            reserving.join().unwrap()
         });
-        assert_eq!(client.has(b"layer"), is_claimed, "round {round}");
-        if is_claimed {
-            claimed += 1;
+        assert_eq!(client.has(b"layer"), is_reserved, "round {round}");
+        if is_reserved {
+            reserved += 1;
             client.upload(b"config");
             client.put("v2", b"config", b"layer").unwrap();
             client.delete("v2");
@@ -366,36 +370,36 @@ fn blob_is_claimed_or_removed_and_never_both() {
         }
         assert!(!client.has(b"layer"));
     }
-    assert!(claimed > 0 && missing > 0, "{claimed} claimed, {missing} missing");
+    assert!(reserved > 0 && missing > 0, "{reserved} reserved, {missing} missing");
 }
 
 #[test]
-fn expired_claim_ends_beside_new_one() {
+fn expired_reservation_ends_beside_new_one() {
     let (sample, path) = Sample::with_repository("a");
     let client = Client::new(&sample, &path, "client");
     client.push("v1", b"config", b"layer").unwrap();
-    let file = client.store.folder(&path).unwrap().claims(&sha256(b"layer"));
+    let file = client.store.folder(&path).unwrap().reservations(&sha256(b"layer"));
     std::fs::create_dir_all(file.parent().unwrap()).unwrap();
     std::fs::write(&file, format!("{:032x} found 1000\n", 1)).unwrap();
-    assert!(client.claim(b"layer"));
+    assert!(client.reserve(b"layer"));
     client.put("v1", b"config", b"layer").unwrap();
     client.delete("v1");
     assert!(!client.has(b"layer"));
 }
 
 #[test]
-fn claims_of_killed_process_count() {
+fn reservations_of_killed_process_count() {
     let (sample, path) = Sample::with_repository("a");
     let client = Client::new(&sample, &path, "client");
     client.push("v1", b"config", b"layer").unwrap();
-    let file = client.store.folder(&path).unwrap().claims(&sha256(b"layer"));
+    let file = client.store.folder(&path).unwrap().reservations(&sha256(b"layer"));
     // The process was killed in the middle of a line.
     fs::create_dir_all(file.parent().unwrap()).unwrap();
     fs::write(&file, "00").unwrap();
     client.put("v1", b"config", b"layer").unwrap();
     client.delete("v1");
     assert!(client.has(b"layer"));
-    client.age(|folder| folder.claims(&sha256(b"layer")));
+    client.age(|folder| folder.reservations(&sha256(b"layer")));
     client.age(|folder| folder.blob(&sha256(b"layer")));
     assert_eq!(sample.store.sweep(SWEEP_AGE).unwrap().blobs, 1);
 }
