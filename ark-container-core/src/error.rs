@@ -334,13 +334,13 @@ pub(crate) fn untrusted(request: impl fmt::Display) -> Error {
             "add its root certificate to the keychain: security add-trusted-cert \
              -k ~/Library/Keychains/login.keychain-db FILE"
         }
-        false => {
-            "set the file of its root certificate: export SSL_CERT_FILE=FILE (AWS_CA_BUNDLE for the \
-             AWS API only)"
-        }
+        false => "set the file of its root certificate: export SSL_CERT_FILE=FILE",
     };
     Error::invalid(format!("{request}: there is no trusted TLS connection to the server"))
-        .with_help(format!("{trust}; a proxy that inspects TLS has its own root certificate"))
+        .with_help(format!(
+            "{trust} (AWS_CA_BUNDLE for the AWS API only); a proxy that inspects TLS has its own root \
+             certificate"
+        ))
 }
 
 /// An invalid setting: its origin, the error, and help.
