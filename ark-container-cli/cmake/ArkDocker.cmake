@@ -12,7 +12,7 @@ ark_add_docker(NAME
   [CREATE])                  # create the repository if it does not exist
 
 Adds the targets NAME-docker (log in, build, push) and NAME-docker-image (build only). The target
-ark-docker builds and pushes all images of a project. Documentation: ark-container-cli/README.md.
+ark-docker builds and pushes all images of a project. Documentation: docs/cmake.md.
 ]]
 
 include_guard(GLOBAL)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the files of a release for this processor in target/dist: an archive with the static programs, their manual
-# pages, completions and CMake module; the Debian package; and the bill of materials. Requires:
+# pages, completions, CMake module and documentation; the Debian package; and the bill of materials. Requires:
 #
 #     cargo install --locked cargo-deb@3.8.0 cargo-cyclonedx@0.5.9
 set -euo pipefail
@@ -16,7 +16,9 @@ static="$(ark-container-cli/package/static.sh)"
 cp "$static/ark-catalog-container-tool" "$static/docker-credential-ark" "$dist/$name/"
 ark-container-cli/package/shell-files.sh "$static/ark-catalog-container-tool" "$dist/$name"
 cp -r ark-container-cli/cmake "$dist/$name/"
-cp LICENSE CHANGELOG.md ark-container-cli/README.md "$dist/$name/"
+# In the folders of the repository, so that the links between the documents work.
+cp -r --parents LICENSE CHANGELOG.md README.md SECURITY.md docs ark-container-cli/README.md \
+  ark-container-cli/screenshots/*.svg "$dist/$name/"
 tar --owner=0 --group=0 --numeric-owner -C "$dist" -czf "$dist/$name.tar.gz" "$name"
 rm -r "${dist:?}/$name"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Regenerates the pictures of README.md from the output of the tool:
+# Regenerates the pictures of ark-container-cli/README.md and docs/identities.md from the output of the tool:
 #
 #     ark-container-cli/screenshots/make.sh [TOOL]
 #

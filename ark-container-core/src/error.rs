@@ -327,10 +327,20 @@ pub(crate) fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
 /// Returns the error of a request whose TLS connection is not trusted. A retry does not help.
 #[cfg(any(feature = "push", feature = "token"))]
 pub(crate) fn untrusted(request: impl fmt::Display) -> Error {
-    Error::invalid(format!("{request}: there is no trusted TLS connection to the server")).with_help(
-        "set the file of its root certificate: export SSL_CERT_FILE=FILE (AWS_CA_BUNDLE for the AWS API \
-         only); a proxy that inspects TLS has its own root certificate",
-    )
+    // On macOS, the HTTP client of registries reads only the keychain.
+    // Source: <https://docs.rs/rustls-platform-verifier/0.7.1/rustls_platform_verifier/>
+    let trust = match cfg!(target_os = "macos") {
+        true => {
+            "add its root certificate to the keychain: security add-trusted-cert \
+             -k ~/Library/Keychains/login.keychain-db FILE"
+        }
+        false => "set the file of its root certificate: export SSL_CERT_FILE=FILE",
+    };
+    Error::invalid(format!("{request}: there is no trusted TLS connection to the server"))
+        .with_help(format!(
+            "{trust} (AWS_CA_BUNDLE for the AWS API only); a proxy that inspects TLS has its own root \
+             certificate"
+        ))
 }
 
 /// An invalid setting: its origin, the error, and help.

@@ -93,6 +93,18 @@ fn debian_package_has_completions_and_manual() {
 }
 
 #[test]
+fn debian_package_has_the_documentation() {
+    let assets = assets(&manifest());
+    // The links between the documents need the folders of the repository.
+    for (from, to) in
+        [("../README.md", ""), ("../docs/*.md", "docs/"), ("README.md", "ark-container-cli/")]
+    {
+        let to = format!("usr/share/doc/ark-catalog-container-tool/{to}");
+        assert!(assets.contains(&(from.to_owned(), to)), "{from}");
+    }
+}
+
+#[test]
 fn cmake_finds_its_module_where_the_package_puts_it() {
     // One of the folders that find_package searches below a prefix, for any processor:
     // https://cmake.org/cmake/help/v3.22/command/find_package.html#config-mode-search-procedure

@@ -130,7 +130,10 @@ mod tests {
         source.write_all(&content).unwrap();
         let range = 3..content.len() as u64 - 5;
         // A file in memory is on another file system, between which older kernels do not copy.
+        #[cfg(target_os = "linux")]
         let other = rustix::fs::memfd_create("other", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        #[cfg(not(target_os = "linux"))]
+        let other = tempfile::tempfile().unwrap();
         for target in [tempfile::tempfile().unwrap(), File::from(other)] {
             target.write_all_at(b"kept", 0).unwrap();
             let (mut digester, mut lengths) = (Digester::new(Algorithm::Sha256), 0);

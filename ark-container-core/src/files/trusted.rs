@@ -408,12 +408,14 @@ fn writers(metadata: &Metadata) -> u32 {
 /// Returns whether a user is the only member of a group. Debian and other systems create such a group for each user
 /// and give it write access to new files.
 ///
-/// A group that is not in `/etc/group`, such as one of a directory service, counts as shared.
+/// A group that is not in `/etc/group`, such as one of a directory service, counts as shared. On macOS, all groups do,
+/// because the directory service also adds members to the groups of `/etc/group`.
 ///
 /// Source: <https://wiki.debian.org/UserPrivateGroups>
 fn is_private_group(user: u32, group: u32) -> bool {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    is_private_group_in(&read("/etc/passwd"), &read("/etc/group"), user, group)
+    cfg!(target_os = "linux")
+        && is_private_group_in(&read("/etc/passwd"), &read("/etc/group"), user, group)
 }
 
 fn is_private_group_in(users: &str, groups: &str, user: u32, group: u32) -> bool {

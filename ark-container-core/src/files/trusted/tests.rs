@@ -1,5 +1,7 @@
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+#[cfg(target_os = "linux")]
+use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Command;
 
 use tempfile::TempDir;

@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use super::body::IDLE_TIMEOUT;
 
 /// The maximum number of open connections. Further ones wait in the operating system's queue. Each connection
-/// may hold one of the 512 blocking threads of a runtime.
-const MAX_CONNECTIONS: usize = 256;
+/// may hold one of the 512 blocking threads of a runtime. macOS limits a process to 256 open files by default.
+const MAX_CONNECTIONS: usize = if cfg!(target_os = "macos") { 64 } else { 256 };
 
 /// The timeout for the first headers of a connection, and for the rest of the headers of each later
 /// request once their first byte has arrived.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::Store;
 use super::files::{self, cannot, remove_file};
-use super::layout::{Locked, MANIFESTS, RepositoryFolder};
+use super::layout::{Locked, MANIFESTS, RepositoryFolder, tag_of_file};
 use super::manifests::{ManifestHeader, find_manifest, image_name, missing_image, resolve};
 use crate::backend::Image;
 use crate::error::{Error, ResourceKind, Result};
@@ -109,7 +109,7 @@ impl Store {
     ) -> Result<Vec<Tag>> {
         let folder = self.folder(path)?;
         let tags = folder.first_files(&folder.tags(), limit, |name| {
-            name.parse().ok().filter(|_| last.is_none_or(|last| name > last))
+            tag_of_file(name).filter(|tag| last.is_none_or(|last| tag.as_str() > last))
         })?;
         folder.confirm()?;
         Ok(tags)
@@ -154,7 +154,7 @@ pub(super) fn tagged_digest(folder: &RepositoryFolder, tag: &Tag) -> Result<Opti
 /// Groups the tags by their manifest, sorted by their bytes.
 fn tags_by_digest(folder: &RepositoryFolder) -> Result<BTreeMap<Digest, Vec<Tag>>> {
     let mut tags = BTreeMap::<_, Vec<Tag>>::new();
-    for tag in folder.first_files(&folder.tags(), usize::MAX, |name| name.parse().ok())? {
+    for tag in folder.first_files(&folder.tags(), usize::MAX, tag_of_file)? {
         if let Some(digest) = tagged_digest(folder, &tag)? {
             tags.entry(digest).or_default().push(tag);
         }
@@ -166,7 +166,7 @@ fn tags_by_digest(folder: &RepositoryFolder) -> Result<BTreeMap<Digest, Vec<Tag>
 pub(super) fn tags_of(folder: &RepositoryFolder, digest: &Digest) -> Result<Vec<Tag>> {
     let mut tags = Vec::new();
     for name in folder.files(&folder.tags())? {
-        let Some(tag) = name?.to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Some(tag) = name?.to_str().and_then(tag_of_file) else { continue };
         if tagged_digest(folder, &tag)?.as_ref() == Some(digest) {
             tags.push(tag);
         }

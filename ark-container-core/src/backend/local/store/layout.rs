@@ -27,6 +27,12 @@ pub(super) const RESERVATIONS: &str = "reservations";
 pub(super) const MANIFESTS: &str = "manifests";
 pub(super) const RECORD: &str = "repository.json";
 
+/// Whether file names that differ only in case name the same file, as by default on macOS. Among the names in a
+/// registry's folder, only tags can have upper case.
+const CASE_IS_IGNORED: bool = cfg!(target_os = "macos");
+/// The mark before an upper-case letter of a tag if case is ignored. No tag has this character.
+const UPPERCASE_MARK: char = '+';
+
 /// The folder of one repository. Another process may delete it unless it is [locked](Locked).
 #[derive(Debug, Clone)]
 pub(super) struct RepositoryFolder {
@@ -164,7 +170,10 @@ impl RepositoryFolder {
     }
 
     pub(super) fn tag(&self, tag: &Tag) -> PathBuf {
-        self.tags().join(tag.as_str())
+        match CASE_IS_IGNORED {
+            true => self.tags().join(mark_uppercase(tag.as_str())),
+            false => self.tags().join(tag.as_str()),
+        }
     }
 
     /// Returns the folder with an entry for each manifest that has this subject.
@@ -305,6 +314,38 @@ impl RepositoryFolder {
         }
         Ok(first.into_sorted_vec())
     }
+}
+
+/// Returns the tag whose file has this name; `None` for any other file.
+pub(super) fn tag_of_file(name: &str) -> Option<Tag> {
+    if !CASE_IS_IGNORED {
+        return name.parse().ok();
+    }
+    unmark_uppercase(name)?.parse().ok()
+}
+
+/// Replaces each upper-case letter by [`UPPERCASE_MARK`] and its lower case.
+fn mark_uppercase(tag: &str) -> String {
+    let mut name = String::with_capacity(tag.len());
+    for letter in tag.chars() {
+        if letter.is_ascii_uppercase() {
+            name.push(UPPERCASE_MARK);
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
+}
+
+/// Reverts [`mark_uppercase`]; `None` if it does not return this name.
+fn unmark_uppercase(name: &str) -> Option<String> {
+    let mut parts = name.split(UPPERCASE_MARK);
+    let mut tag = parts.next()?.to_owned();
+    for part in parts {
+        let mut letters = part.chars();
+        tag.push(letters.next()?.to_ascii_uppercase());
+        tag.push_str(letters.as_str());
+    }
+    (mark_uppercase(&tag) == name).then_some(tag)
 }
 
 /// Iterates over the paths of possible repositories, ordered by organization, then by the bytes of names.
@@ -460,6 +501,17 @@ mod tests {
         let some = [ids[0], ids[2], OrganizationId::TBD].into_iter().collect();
         assert_eq!(listed(&some), [both(ids[2]), both(ids[0])].concat());
         assert!(listed(&Organizations::none()).is_empty());
+    }
+
+    #[test]
+    fn tags_that_differ_in_case_have_distinct_file_names() {
+        for (tag, name) in [("v1", "v1"), ("V1", "+v1"), ("RC.Beta_2-x", "+r+c.+beta_2-x")] {
+            assert_eq!(mark_uppercase(tag), name);
+            assert_eq!(unmark_uppercase(name).as_deref(), Some(tag));
+        }
+        for name in ["V1", "+V", "+1", "v+", "++v"] {
+            assert_eq!(unmark_uppercase(name), None, "{name}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //!     blobs/<algorithm>/<hex>
 //!     reservations/<algorithm>/<hex>        the clients that rely on the blob
 //!     manifests/<algorithm>/<hex>           one line of JSON about the manifest, then the manifest
-//!     tags/<tag>                            the digest of its manifest
+//!     tags/<tag>                            the digest of its manifest; `+v` for `V` on macOS
 //!     referrers/<algorithm>/<hex>/<digest>  the manifests that have the first as their subject
 //!     uploads/<id>
 //!     imports/<id>                          blobs that are being copied from files of this machine
