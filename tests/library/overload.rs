@@ -1,6 +1,7 @@
 //! The local registry with too many clients, a full disk or no inodes. Acknowledged content is kept.
 //!
-//! Tests with a thousand connections, or without free file descriptors, need their own process: tests/cli/load.rs.
+//! Tests with a thousand connections, or without free file descriptors, need their own process: tests/cli/load.rs. They
+//! do not depend on the limits.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use crate::registry::server::{
 };
 use crate::small_disk::SmallDisk;
 
-/// The registry's maximum number of concurrent connections.
+/// A copy of `MAX_CONNECTIONS` in `registry/connection.rs`.
 const MAX_CONNECTIONS: usize = 256;
 
 #[tokio::test]

@@ -304,6 +304,7 @@ impl<'a> Source<'a> {
         })
     }
 
+    /// Returns how calls are retried. The default of the SDK is three attempts.
     fn retry(&self) -> Result<RetryConfig> {
         let mut retry = RetryConfig::standard();
         if let Some(mode) = self.get("AWS_RETRY_MODE", "retry_mode")? {

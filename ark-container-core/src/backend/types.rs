@@ -239,7 +239,7 @@ pub struct Image {
     pub tags: Vec<Tag>,
     /// The stored size in bytes of the manifest, configuration and layers; of an index, also of its images.
     pub size: u64,
-    /// The time of the push of the manifest.
+    /// The time of the push of the manifest. The time of the last pull is unknown: local registries do not record it.
     pub pushed_at: SystemTime,
     /// The media type of the manifest; empty if the registry does not report it.
     pub media_type: String,

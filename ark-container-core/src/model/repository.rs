@@ -145,9 +145,9 @@ impl FromStr for RepositoryName {
         const WHAT: &str = "repository name";
         check_components(WHAT, input)?;
         // The length that the shortest stage leaves. The path has the exact limit.
-        let longest = MAX_PATH_LEN - OrganizationId::PRINTED_LEN - 3;
-        if input.len() > longest {
-            let problem = format!("{} characters, the maximum is {longest}", input.len());
+        let max_length = MAX_PATH_LEN - OrganizationId::PRINTED_LEN - 3;
+        if input.len() > max_length {
+            let problem = format!("{} characters, the maximum is {max_length}", input.len());
             return Err(ParseError::new(WHAT, input, problem));
         }
         Ok(Self(input.into()))

@@ -31,13 +31,13 @@ use crate::model::{
 /// The default lifetime of credentials, the same as in ECR.
 ///
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html>
-const DEFAULT_TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
+const DEFAULT_PASSWORD_LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// The minimum lifetime of credentials. A token expires at a whole second.
-const MIN_TOKEN_LIFETIME: Duration = Duration::from_secs(1);
+const MIN_PASSWORD_LIFETIME: Duration = Duration::from_secs(1);
 
 /// The maximum lifetime of credentials, one year.
-const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const MAX_PASSWORD_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// The maximum number of repositories that a listing reads ahead of its consumer.
 const MAX_PREFETCHED_REPOSITORIES: usize = 64;
@@ -93,7 +93,7 @@ impl LocalBackend {
         Ok(Self {
             store: Store::open(root)?,
             stage: Stage::default(),
-            token_lifetime: DEFAULT_TOKEN_LIFETIME,
+            token_lifetime: DEFAULT_PASSWORD_LIFETIME,
         })
     }
 
@@ -136,12 +136,14 @@ impl LocalBackend {
     /// Returns the lifetime of new credentials.
     fn lifetime(&self, options: &CredentialsOptions) -> Result<Duration> {
         let lifetime = match options.lifetime {
-            Some(lifetime) if lifetime < MIN_TOKEN_LIFETIME || lifetime > MAX_TOKEN_LIFETIME => {
+            Some(lifetime)
+                if lifetime < MIN_PASSWORD_LIFETIME || lifetime > MAX_PASSWORD_LIFETIME =>
+            {
                 return Err(Error::invalid(format!(
                     "registry credentials cannot have a lifetime of {lifetime:?}: choose one from \
                      {} s to {} s",
-                    MIN_TOKEN_LIFETIME.as_secs(),
-                    MAX_TOKEN_LIFETIME.as_secs(),
+                    MIN_PASSWORD_LIFETIME.as_secs(),
+                    MAX_PASSWORD_LIFETIME.as_secs(),
                 )));
             }
             lifetime => lifetime.unwrap_or(self.token_lifetime),
@@ -457,8 +459,8 @@ mod tests {
         let credentials = backend.credentials(&scope, &Default::default()).await.unwrap();
         let lifetime = credentials.expires_at.duration_since(before).unwrap();
         assert!(
-            lifetime >= DEFAULT_TOKEN_LIFETIME
-                && lifetime < DEFAULT_TOKEN_LIFETIME + Duration::from_secs(60)
+            lifetime >= DEFAULT_PASSWORD_LIFETIME
+                && lifetime < DEFAULT_PASSWORD_LIFETIME + Duration::from_secs(60)
         );
         assert_eq!((credentials.username.as_str(), &credentials.scope), ("AWS", &scope));
         let signer = Signer::open(folder.path()).unwrap();

@@ -148,7 +148,7 @@ pub(super) struct Lifetime {
 }
 
 impl Lifetime {
-    /// Parses the claims `nbf` and `exp`. A token without `exp` is invalid.
+    /// Parses the claims `nbf` and `exp`. A token without `exp` is invalid. The lifetime of a token is not limited.
     ///
     /// Source: <https://www.rfc-editor.org/rfc/rfc7519#section-4.1.4>
     pub(super) fn new(

@@ -10,7 +10,7 @@ use futures_util::{Stream, StreamExt, TryStreamExt};
 use tokio::time::sleep;
 use tokio_util::bytes::Bytes;
 
-use super::RegistryTarget;
+use super::{MIN_RESUMABLE_BYTES, RegistryTarget};
 use crate::digester::Digester;
 use crate::distribution::{DistributionError, Mount, Tries, Upload};
 use crate::error::{Error, ResourceKind, Result};
@@ -51,7 +51,7 @@ impl RegistryTarget<'_> {
             self.import(blob, (file, from..from + blob.size()), counter).await?;
             return Ok(Outcome::moved(blob.descriptor(), BlobState::Sent, 0, 0));
         }
-        let resumed = if blob.size() <= MAX_ONE_REQUEST_BYTES {
+        let resumed = if blob.size() < MIN_RESUMABLE_BYTES {
             let upload = self.open(opened).await?;
             self.send_whole(blob, upload, counter).await?;
             0
@@ -141,10 +141,6 @@ impl RegistryTarget<'_> {
         }
     }
 }
-
-/// The maximum size of a blob that is sent in one request. To send such a blob again costs less than the requests
-/// between parts.
-const MAX_ONE_REQUEST_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The size of a part. AWS ECR accepts 4,200 parts of 5 to 20 MiB: with this size, more than its largest layer.
 ///

@@ -12,8 +12,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 use tokio_util::bytes::Bytes;
 
-use super::RegistryTarget;
 use super::blob::{Attempts, is_lost, is_out_of_order};
+use super::{MIN_RESUMABLE_BYTES, RegistryTarget};
 use crate::distribution::{DistributionError, Upload};
 use crate::error::{Error, ResourceKind, Result};
 use crate::model::Descriptor;
@@ -29,11 +29,6 @@ const MAX_ONE_REQUEST_COMPRESSED_BYTES: u64 = 1024 * 1024;
 ///
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_UploadLayerPart.html>
 const COMPRESSED_PART_BYTES: u64 = 5 * 1024 * 1024;
-
-/// The minimum uncompressed size of a layer that is sent in parts to every registry, so that an interrupted upload can
-/// be resumed. A resumed upload compresses the layer again, which costs only processor time, and sends the missing
-/// bytes.
-const MIN_RESUMABLE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The upload of a layer, and the number of compressed bytes that the registry has.
 struct UploadPosition {

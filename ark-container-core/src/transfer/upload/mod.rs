@@ -26,6 +26,10 @@ use crate::distribution::{Client, Manifest, Mount};
 use crate::error::Result;
 use crate::model::{Access, Descriptor, Digest, Reference, RegistryHost, RepositoryPath, Tag};
 
+/// The minimum size of a blob that is sent in parts, so that an interrupted upload is resumed. To send a smaller blob
+/// again costs less than the requests between parts. The size of a compressed layer is the one before compression.
+const MIN_RESUMABLE_BYTES: u64 = 64 * 1024 * 1024;
+
 /// A repository as the target of an image.
 pub(super) struct RegistryTarget<'a> {
     pub(super) client: &'a Client,
