@@ -21,10 +21,13 @@ const CRATE: &str = "tests/library/embedding/fresh-crate";
 const LIBRARY: &str = "../../../../ark-container-core";
 
 /// As the workspace builds what both use, so that it is built once.
-const PROFILE: [&str; 4] = [
+const PROFILE: [&str; 6] = [
     "profile.dev.debug='line-tables-only'",
+    "profile.dev.package.'*'.debug=false",
+    // Here it is a dependency.
+    "profile.dev.package.ark-container-core.debug='line-tables-only'",
     "profile.dev.package.libdeflate-sys.opt-level=3",
-    "profile.dev.package.zstd-sys.opt-level=3",
+    "profile.dev.package.zstd-sys.opt-level=1",
     // What the crate is built for is seen once.
     "profile.dev.incremental=false",
 ];

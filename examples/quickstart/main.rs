@@ -1,4 +1,4 @@
-//! A repository, a login to it and an image in it, on this machine alone: `cargo run --example quickstart`.
+//! A repository, a login to it and an image in it, on this machine alone: `cargo run -p quickstart`.
 //!
 //! It uses your own local registry, or the folder that `ARK_REGISTRY=local:DIR` names.
 
@@ -6,8 +6,10 @@
 
 use ark_container_core::Catalog;
 use ark_container_core::model::{Access, OrganizationId, RegistryLocation};
-use ark_container_core::testing::SampleImage;
 use futures_util::TryStreamExt;
+
+/// An image of one file, in the OCI layout.
+const IMAGE: &str = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/hello");
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -23,10 +25,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let credentials = catalog.credentials("quickstart/hello", Access::Push).await?;
     println!("logged in {} on {}", credentials.scope, credentials.host);
 
-    let folder = tempfile::tempdir()?;
-    SampleImage::new("Hello!").write_oci_layout(folder.path(), None)?;
-    let source = format!("oci:{}", folder.path().display());
-    let pushed = catalog.push("quickstart/hello:v1", &source).await?;
+    let pushed = catalog.push("quickstart/hello:v1", IMAGE).await?;
     println!("pushed    {} ({} bytes)\n\nThe repositories:", pushed.url, pushed.bytes_sent);
     let mut repositories = catalog.list();
     while let Some(repository) = repositories.try_next().await? {
