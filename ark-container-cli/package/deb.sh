@@ -12,6 +12,6 @@ command -v cargo-deb >/dev/null || {
   exit 1
 }
 target="${CARGO_TARGET_DIR:-target}"
-cargo build --locked --release -p ark-container-cli >&2
-ark-container-cli/package/shell-files.sh "$target/release/ark-catalog-container-tool" target/package
-cargo deb --quiet --no-build --no-strip -p ark-container-cli
+cargo build --locked --profile dist -p ark-container-cli >&2
+ark-container-cli/package/shell-files.sh "$target/dist/ark-catalog-container-tool" target/package
+cargo deb --quiet --profile dist --no-build --no-strip -p ark-container-cli

@@ -7,9 +7,9 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 target="$(rustc -vV | sed -n 's/^host: //p')"
-folder="${CARGO_TARGET_DIR:-target}/$target/release"
+folder="${CARGO_TARGET_DIR:-target}/$target/dist"
 RUSTFLAGS="-C target-feature=+crt-static" \
-  cargo build --locked --release -p ark-container-cli --target "$target" >&2
+  cargo build --locked --profile dist -p ark-container-cli --target "$target" >&2
 for program in ark-catalog-container-tool docker-credential-ark; do
   if readelf --program-headers "$folder/$program" | grep -q INTERP; then
     echo "static.sh: $program is not static" >&2

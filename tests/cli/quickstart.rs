@@ -6,10 +6,12 @@ use std::process::{Command, Stdio};
 use crate::sandbox::{BINARY, OTHER, Sandbox, TBD};
 
 /// Runs the first command of README.md in the home of a sandbox, and returns its output.
+///
+/// `--bin` takes the features of the whole workspace, with which everything is compiled already.
 fn quickstart(sandbox: &Sandbox) -> String {
     let mut command = Command::new(env!("CARGO"));
     command
-        .args(["run", "--quiet", "--example", "quickstart"])
+        .args(["run", "--quiet", "--bin", "quickstart"])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .env_remove("ARK_REGISTRY")
         .env_remove("ARK_PRINCIPAL")

@@ -62,9 +62,9 @@ struct Tree {
 
 impl Tree {
     /// Runs `cargo tree` offline, for a target that is the same on every machine.
-    fn of(features: &[String]) -> Self {
+    fn of(package: &str, features: &[String]) -> Self {
         let tree = Command::new(env!("CARGO"))
-            .args(["tree", "--locked", "--offline", "--package", "ark-container-core"])
+            .args(["tree", "--locked", "--offline", "--package", package])
             .args(["--target", "x86_64-unknown-linux-gnu", "--edges", "no-dev"])
             .args(["--no-default-features", "--features", &features.join(",")])
             .args(["--prefix", "none", "--format", "{p}|{f}"])
@@ -96,7 +96,7 @@ impl Tree {
 fn features_stay_within_their_budget_of_crates() {
     let mut over = Vec::new();
     for Budget { features, crates, without } in budgets() {
-        let tree = Tree::of(&features);
+        let tree = Tree::of("ark-container-core", &features);
         let named = features.join(", ");
         if tree.crates() > crates {
             over.push(format!("[{named}] {} crates, {crates} are allowed", tree.crates()));
@@ -117,6 +117,18 @@ fn features_stay_within_their_budget_of_crates() {
          --no-default-features --features …` shows by what:\n{}",
         over.join("\n")
     );
+}
+
+#[test]
+fn quickstart_compiles_at_most_the_crates_of_the_readme() {
+    let readme = fs::read_to_string(workspace().join("README.md")).unwrap();
+    let (stated, _) = readme.split_once(" crates").unwrap();
+    let stated: usize = stated.rsplit(' ').next().unwrap().parse().unwrap();
+    let tree = Tree::of("quickstart", &[]);
+    assert!(tree.crates() <= stated, "{} crates, README.md states {stated}", tree.crates());
+    for name in ["aws-config", "axum", "mockall", "serde-saphyr"] {
+        assert!(!tree.has(name), "{name}");
+    }
 }
 
 #[test]

@@ -21,10 +21,13 @@ const CRATE: &str = "tests/library/embedding/fresh-crate";
 const LIBRARY: &str = "../../../../ark-container-core";
 
 /// The profile of the workspace, so that common dependencies are built once.
-const PROFILE: [&str; 4] = [
+const PROFILE: [&str; 6] = [
     "profile.dev.debug='line-tables-only'",
+    "profile.dev.package.'*'.debug=false",
+    // Here it is a dependency.
+    "profile.dev.package.ark-container-core.debug='line-tables-only'",
     "profile.dev.package.libdeflate-sys.opt-level=3",
-    "profile.dev.package.zstd-sys.opt-level=3",
+    "profile.dev.package.zstd-sys.opt-level=1",
     // The crate is built only once.
     "profile.dev.incremental=false",
 ];

@@ -1,4 +1,4 @@
-//! Creates a repository, logs in to it and pushes an image, all on this machine: `cargo run --example quickstart`.
+//! Creates a repository, logs in to it and pushes an image, all on this machine: `cargo run -p quickstart`.
 //!
 //! The registry is the user's own local one, or the folder in `ARK_REGISTRY=local:DIR`.
 
@@ -6,8 +6,10 @@
 
 use ark_container_core::Catalog;
 use ark_container_core::model::{Access, OrganizationId, RegistryLocation};
-use ark_container_core::testing::SampleImage;
 use futures_util::TryStreamExt;
+
+/// An image of one file, in the OCI layout.
+const IMAGE: &str = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/hello");
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -23,10 +25,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let credentials = catalog.credentials("quickstart/hello", Access::Push).await?;
     println!("logged in {} on {}", credentials.scope, credentials.host);
 
-    let folder = tempfile::tempdir()?;
-    SampleImage::new("Hello!").write_oci_layout(folder.path(), None)?;
-    let source = format!("oci:{}", folder.path().display());
-    let pushed = catalog.push("quickstart/hello:v1", &source).await?;
+    let pushed = catalog.push("quickstart/hello:v1", IMAGE).await?;
     println!("pushed    {} ({} bytes)\n\nThe repositories:", pushed.url, pushed.bytes_sent);
     let mut repositories = catalog.list();
     while let Some(repository) = repositories.try_next().await? {
