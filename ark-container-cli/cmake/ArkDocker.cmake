@@ -91,9 +91,9 @@ function(ark_add_docker name)
       VERBATIM)
   endif()
 
-  # A script that fails prints the reason and does not write its output file, which compare_files then
-  # misses. message(FATAL_ERROR) would print more lines around the reason, and CMake before 3.29 has no
-  # exit codes for scripts.
+  # A script that fails prints the reason and does not write its output file, so that compare_files fails too.
+  # message(FATAL_ERROR) would print more lines around the reason, and CMake before 3.29 has no exit codes for
+  # scripts.
   set(or_fail COMMAND "${CMAKE_COMMAND}" -E compare_files)
   add_custom_command(
     OUTPUT "${work}/image.done"

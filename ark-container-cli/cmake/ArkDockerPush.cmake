@@ -10,7 +10,7 @@ make_writable_folder("${RESULTS}")
 file(REMOVE "${WORK}/push.done")
 include("${WORK}/built.cmake")
 
-# The builder's images may have been pruned, which changes no file of the build.
+# A prune of the builder's images deletes the image, but changes no file of the build.
 if(source MATCHES "^docker-daemon:(.*)$")
   execute_process(COMMAND docker image inspect "${CMAKE_MATCH_1}" OUTPUT_QUIET ERROR_QUIET RESULT_VARIABLE code)
 elseif(source MATCHES "^podman:(.*)$")

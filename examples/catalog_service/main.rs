@@ -7,11 +7,11 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /repositories[?organization=GUID]` | the caller's repositories, one JSON object on a line |
-//! | `POST /repositories` `{"organization", "name"}` | creates one |
-//! | `POST /credentials` `{"organization", "name", "access": "pull" or "push"}` | a login to one |
+//! | `POST /repositories` `{"organization", "name"}` | creates a repository |
+//! | `POST /credentials` `{"organization", "name", "access": "pull" or "push"}` | a login to a repository |
 //! | `GET /metrics` | counters and durations, for Prometheus |
 //!
-//! Put TLS in front of it: tokens and passwords pass through here.
+//! Run the service behind a proxy with TLS: requests and responses contain tokens and passwords.
 
 #![expect(clippy::print_stderr, reason = "this program talks to a person")]
 

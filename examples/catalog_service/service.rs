@@ -43,7 +43,7 @@ impl Service {
     }
 }
 
-/// The registry for the principal of the request's token.
+/// The caller of a request: a backend that acts for the principal of the request's token.
 struct Caller(Arc<dyn RegistryBackend>);
 
 impl FromRequestParts<Service> for Caller {

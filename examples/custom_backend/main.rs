@@ -82,7 +82,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let user = single_user("user:alice".parse()?);
     let guarded = Permissioned::new(backend.clone(), StandardPolicy, user);
     conformance::all(&Conformance::new(&guarded, organizations).with_images(&backend)).await;
-    println!("and with the rules of organizations around it");
+    println!("and behind the standard policy");
 
     let catalog =
         Catalog::from_backend_as_administrator(backend).in_organization(OrganizationId::TBD);

@@ -1,6 +1,6 @@
 //! Creates a repository, logs in to it and pushes an image, all on this machine: `cargo run -p quickstart`.
 //!
-//! The registry is the user's own local one, or the folder in `ARK_REGISTRY=local:DIR`.
+//! The registry is the user's local registry, or the folder in `ARK_REGISTRY=local:DIR`.
 
 #![expect(clippy::print_stdout, reason = "this program talks to a person")]
 

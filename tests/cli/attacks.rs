@@ -183,7 +183,7 @@ fn links_in_the_registry_folder_are_ignored() {
     let create = format!("--create-repository own --organization {TBD}");
     assert_eq!(sandbox.run_as("user:alice", &create).code, 0);
 
-    // The folder of a repository locates the folders of the organizations.
+    // The folder that contains the folders of both organizations.
     let stage = find(&sandbox.path("data/ark/registry"), OTHER);
     let (ours, theirs) = (stage.join(TBD), stage.join(OTHER));
     symlink(theirs.join("there"), ours.join("link")).unwrap();

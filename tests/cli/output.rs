@@ -172,7 +172,7 @@ fn help_and_version_are_results() {
       cmake-dir, --cmake-dir
               Print the folder of the CMake module ArkDocker, for -DArkDocker_DIR
       configure-docker, --configure-docker
-              Configure docker to log in to your registries by itself, and print their hosts
+              Configure docker to log in to your registries automatically, and print their hosts
       completions, --completions
               Print the script with which a shell completes operations, options, repositories and tags
       man, --man
@@ -264,10 +264,10 @@ fn push_reports_sent_and_existing_blobs() {
         run.stderr.rsplit_once("; ").unwrap().0.to_owned()
     };
     assert_snapshot!(push(""), @"
-    note: a:latest: blobs sent: 2 (2.3 kB); there already: 0 (0 B)
+    note: a:latest: blobs sent: 2 (2.3 kB); skipped: 0 (0 B)
     ");
     assert_snapshot!(push(":v2"), @"
-    note: a:v2: blobs sent: 0 (0 B); there already: 2 (2.3 kB)
+    note: a:v2: blobs sent: 0 (0 B); skipped: 2 (2.3 kB)
     ");
     let listed = sandbox.printed(&format!("--list-images a --organization {TBD}"));
     assert!(listed.contains("\nlatest,v2 "), "{listed}");

@@ -77,7 +77,7 @@ fn serve_warns_of_an_address_without_docker_entry() {
     assert_eq!(sandbox.finish(sandbox.command(configure).env("PATH", folder())).code, 0);
     let (host, reported) = serve();
     let expected = format!(
-        "warning: docker logs in to 127.0.0.1:5050 by itself, but not to {host}; to configure it: \
+        "warning: docker logs in to 127.0.0.1:5050 automatically, but not to {host}; to configure it: \
          ark-catalog-container-tool --configure-docker --registry local:"
     );
     assert!(reported.starts_with(&expected), "{reported}");

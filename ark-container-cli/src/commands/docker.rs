@@ -24,7 +24,7 @@ Examples:
 
 podman, buildah and skopeo read docker's configuration too, after their own.";
 
-/// Configure docker to log in to your registries by itself, and print their hosts
+/// Configure docker to log in to your registries automatically, and print their hosts
 ///
 /// Writes credHelpers entries into docker's config.json ($DOCKER_CONFIG, or ~/.docker), and changes nothing
 /// else in it. docker then runs docker-credential-ark when it needs a login. docker-credential-ark must be
@@ -102,10 +102,11 @@ fn print_notes(args: &Args, context: &Context, config: &DockerConfig, hosts: &[S
     if !config.is_changed() {
         output.note(&format!("there was nothing to change in {path}"));
     } else if args.undo {
-        output
-            .note(&format!("docker no longer logs in to {} by itself ({path})", hosts.join(", ")));
+        let hosts = hosts.join(", ");
+        output.note(&format!("docker no longer logs in to {hosts} automatically ({path})"));
     } else {
-        output.note(&format!("docker logs in to {} by itself ({path})", hosts.join(", ")));
+        let hosts = hosts.join(", ");
+        output.note(&format!("docker logs in to {hosts} automatically ({path})"));
     }
     if args.undo {
         return;
@@ -142,7 +143,7 @@ pub(crate) fn warn_of_missing_entry(context: &Context, address: &str) {
     {
         let command = format!("{PROGRAM} --configure-docker{}", context.typed_options);
         context.output.warning(&format!(
-            "docker logs in to {other} by itself, but not to {address}; to configure it: {command}"
+            "docker logs in to {other} automatically, but not to {address}; to configure it: {command}"
         ));
     }
 }

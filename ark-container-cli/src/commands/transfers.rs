@@ -172,7 +172,7 @@ pub(crate) async fn push(args: PushArgs, context: &Context) -> Result<(), Stop> 
     context.output.result(&pushed.url.to_string(), &pushed)?;
     let mut counts = vec![
         blobs("blobs sent", pushed.blobs_sent, pushed.bytes_sent),
-        blobs("there already", pushed.blobs_skipped, pushed.bytes_skipped),
+        blobs("skipped", pushed.blobs_skipped, pushed.bytes_skipped),
     ];
     if pushed.blobs_mounted > 0 {
         counts.push(blobs("mounted", pushed.blobs_mounted, pushed.bytes_mounted));
@@ -283,7 +283,7 @@ pub(crate) async fn pull(args: PullArgs, context: &Context) -> Result<(), Stop> 
     }
     let counts = [
         blobs("blobs fetched", pulled.blobs_fetched, pulled.bytes_fetched),
-        blobs("there already", pulled.blobs_skipped, pulled.bytes_skipped),
+        blobs("skipped", pulled.blobs_skipped, pulled.bytes_skipped),
     ];
     context.output.note(&summary(&args.image, &counts, pulled.duration));
     Ok(())
@@ -397,7 +397,7 @@ pub(crate) async fn copy(args: CopyArgs, context: &Context) -> Result<(), Stop> 
     context.output.result(&copied.url.to_string(), &copied)?;
     let mut counts = vec![
         blobs("blobs sent", copied.blobs_sent, copied.bytes_sent),
-        blobs("there already", copied.blobs_skipped, copied.bytes_skipped),
+        blobs("skipped", copied.blobs_skipped, copied.bytes_skipped),
     ];
     if copied.blobs_mounted > 0 {
         counts.push(blobs("mounted", copied.blobs_mounted, copied.bytes_mounted));

@@ -296,7 +296,7 @@ async fn credentials(context: &Context) -> Result<RegistryCredentials, Failure> 
     let catalog = context.connect().await?;
     if context.is_local() && catalog.served_at().is_none() {
         // Another program that listens on the address would receive the password.
-        let message = format!("nothing serves {catalog}");
+        let message = format!("{catalog} is not served");
         let help = format!("serve it: {}", context.serve_command());
         return Err(Failure::new(Kind::Other, message).with_help(help));
     }

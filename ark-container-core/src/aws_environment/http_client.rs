@@ -24,8 +24,8 @@ const HTTP_PROXY_VARIABLES: [&str; 4] = ["HTTP_PROXY", "http_proxy", "ALL_PROXY"
 /// Returns the HTTP client for all requests of the SDK.
 ///
 /// The SDK's own HTTP client reads the system's root certificates before the first request, even if all requests are
-/// plain HTTP, which takes a quarter of the time of a short command. The SDK's client also sends requests for the
-/// metadata service of the machine to a proxy.
+/// plain HTTP. Reading them takes a quarter of the time of a short command. The SDK's client also sends requests for
+/// the metadata service of the machine to a proxy.
 pub(crate) fn http_client(ca_bundle: Option<Vec<u8>>) -> SharedHttpClient {
     let secure_proxy = |name: &&str| std::env::var(name).is_ok_and(|url| url.starts_with("https:"));
     let has_secure_proxy = HTTP_PROXY_VARIABLES.iter().any(secure_proxy);
@@ -78,8 +78,8 @@ fn client(transport: Transport, ca_bundle: Option<Arc<[u8]>>) -> SharedHttpClien
 
 /// An HTTP client that selects the client of each request by its URL.
 ///
-/// The type does not forward `validate_base_client_config`, because the SDK's clients would already read root
-/// certificates there.
+/// The type does not forward `validate_base_client_config`, because in that call the SDK's clients would read the root
+/// certificates.
 #[derive(Debug, Clone)]
 struct LazyClient {
     direct: SharedHttpClient,

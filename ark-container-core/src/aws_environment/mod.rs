@@ -321,7 +321,7 @@ impl<'a> Source<'a> {
             retry = match attempts.value.parse() {
                 Ok(count @ 1..) => retry.with_max_attempts(count),
                 _ => {
-                    let problem = format!("{} is not a number from 1", attempts.shown());
+                    let problem = format!("{} is not a positive integer", attempts.shown());
                     return Err(attempts.error(problem));
                 }
             };

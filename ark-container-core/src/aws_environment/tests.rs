@@ -58,8 +58,8 @@ fn invalid_variable_is_named() {
         ("AWS_ENDPOINT_URL_RESOURCE_GROUPS_TAGGING_API", "ftp://a", "is not a URL"),
         ("AWS_ENDPOINT_URL", "http://a:hunter2@b", "it is not a URL"),
         ("AWS_RETRY_MODE", "legacy", "\"legacy\" is not a retry mode; set standard or adaptive"),
-        ("AWS_MAX_ATTEMPTS", "0", "\"0\" is not a number from 1"),
-        ("AWS_MAX_ATTEMPTS", "many", "\"many\" is not a number from 1"),
+        ("AWS_MAX_ATTEMPTS", "0", "\"0\" is not a positive integer"),
+        ("AWS_MAX_ATTEMPTS", "many", "\"many\" is not a positive integer"),
         ("AWS_USE_FIPS_ENDPOINT", "yes", "expected true or false"),
         ("AWS_USE_DUALSTACK_ENDPOINT", "1", "expected true or false"),
         ("HTTPS_PROXY", "http://127.0.0.1:9 ", "127.0.0.1:9 \" is not a URL"),
@@ -86,7 +86,7 @@ fn invalid_line_of_a_file_is_named() {
     let config = "[default]\nregion = x\n\n[profile a]\n";
     for (line, problem) in [
         ("retry_mode = legacy", "is not a retry mode"),
-        ("max_attempts = 0 # none", "\"0\" is not a number"),
+        ("max_attempts = 0 # none", "\"0\" is not a positive integer"),
         ("endpoint_url = nowhere", "is not a URL"),
         ("use_fips_endpoint = y", "expected true or false"),
         ("ca_bundle = ~/missing.pem", "cannot read ~/missing.pem"),

@@ -30,13 +30,13 @@ impl Catalog {
     }
 }
 
-/// A deletion of old images of one repository, by [`Catalog::prune`]. Awaiting it plans and runs it.
+/// A deletion of old images of one repository, by [`Catalog::prune`]. Awaiting it plans and runs the deletion.
 ///
 /// # Behavior
 /// - Nothing is deleted unless [`with_kept_newest`](Self::with_kept_newest) or
 ///   [`with_untagged`](Self::with_untagged) is called.
-/// - An index is deleted with its images, and an image with its referrers, such as signatures, including referrers
-///   that are found by a tag with the digest of the image. Such images do not count as separate images.
+/// - An index is deleted with its images, and an image with its referrers, such as signatures. A referrer is also found
+///   by a tag with the digest of its subject. Images of an index and referrers do not count as separate images.
 /// - The images of a kept index are kept, as are the subject of a kept referrer and the referrers of a kept image.
 /// - Archived images are kept, and do not count among the newest.
 /// - Images are deleted by digest. An image whose tags changed since the plan is kept.
@@ -287,7 +287,7 @@ impl PruneRules {
     }
 }
 
-/// The references between the images of a repository, by their positions.
+/// The references between the images of a repository. An image is identified by its position in the listing.
 struct Graph {
     /// Whether each image has a tag that does not name a subject.
     is_tagged: Vec<bool>,

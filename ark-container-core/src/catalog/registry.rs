@@ -114,7 +114,7 @@ impl OpenRegistry {
         }
     }
 
-    /// Returns the registry if `backend` is one, also behind an `Arc` or a `Box`.
+    /// Returns the registry if `backend` is a local or ECR backend, directly or in an `Arc` or a `Box`.
     pub(super) fn of(backend: &dyn Any) -> Option<Self> {
         if let Some(pointer) = backend.downcast_ref::<Arc<dyn RegistryBackend>>() {
             return Self::of(&**pointer as &dyn Any);
@@ -202,7 +202,7 @@ impl OpenRegistry {
     }
 }
 
-/// Returns `backend` as a `B`, also behind a pointer.
+/// Returns `backend` as a `B`: directly, or as the content of an `Arc` or a `Box`.
 #[cfg(any(feature = "ecr", feature = "local"))]
 fn behind_pointer<B: 'static>(backend: &dyn Any) -> Option<&B> {
     let shared = || backend.downcast_ref::<Arc<B>>().map(|shared| &**shared);
@@ -355,7 +355,7 @@ mod token {
     use crate::catalog::settings::{Claims, KeySetLocation, Verification};
     use crate::identity::{ClaimNames, KeySet, TokenFile, TokenIdentity, TokenVerifier};
 
-    /// The bearer of the token in `file`.
+    /// Returns the identity source for the token in `file`.
     pub(super) fn source(
         file: &Path,
         settings: &IdentitySettings,

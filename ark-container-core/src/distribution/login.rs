@@ -97,7 +97,7 @@ pub(super) struct LoginState {
 pub(super) struct RejectedLogin {
     pub(super) generation: u64,
     pub(super) challenge: Option<Challenge>,
-    /// Whether the response is certainly about the login.
+    /// Whether the response certainly rejects the login, and not the request.
     pub(super) is_certain: bool,
 }
 

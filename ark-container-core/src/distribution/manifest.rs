@@ -126,8 +126,8 @@ pub(crate) struct ManifestBounds {
 impl ManifestBounds {
     /// Counts a manifest at a depth below the root of its image.
     ///
-    /// Counting the size in the descriptor before a manifest is fetched is enough, since [`Manifest::described_by`]
-    /// compares it with the content.
+    /// `size` is the size in the descriptor, and is counted before the manifest is fetched. [`Manifest::described_by`]
+    /// later compares it with the content.
     ///
     /// # Errors
     /// The exceeded limit.
@@ -351,7 +351,7 @@ impl Client {
         tag: Option<&Tag>,
         report: &(dyn Fn(&Reference) + Sync),
     ) -> Result<()> {
-        // An index names other manifests, so the indexes follow the images in their order.
+        // An index names other manifests, so all images are put before the indexes, which keep their order.
         let (indexes, images): (Vec<_>, Vec<_>) =
             below.into_iter().partition(|child| media_type::is_index(&child.media_type));
         let put = |reference: Reference, manifest| async move {

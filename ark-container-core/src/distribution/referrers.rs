@@ -69,8 +69,8 @@ impl Client {
         Ok(is_listed && stored?.is_some())
     }
 
-    /// Lists a referrer that was put, unless the registry lists it. `is_listed` is the response of the registry, or
-    /// `None` if it was lost.
+    /// Adds a referrer that was put to the index at the referrers tag, unless the registry lists referrers itself.
+    /// `is_listed` is the response of the registry, or `None` if it was lost.
     pub(super) async fn attach(
         &self,
         subject: &Digest,

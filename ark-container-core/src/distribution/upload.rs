@@ -74,7 +74,7 @@ impl Client {
         self.upload_at_location(&response)
     }
 
-    /// Requests the registry to mount a blob from another of its repositories.
+    /// Asks the registry to mount a blob from another of its repositories.
     ///
     /// # Errors
     /// [`Error::NotFound`] if the repository does not exist.
@@ -162,7 +162,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::NotFound`] if the registry no longer has the upload; [`Error::Failed`] if the registry does not support
-    /// cancelling, as AWS ECR, whose uploads expire.
+    /// cancellation. AWS ECR does not support it; uploads in ECR expire.
     pub async fn cancel_upload(&self, upload: &Upload) -> Result<()> {
         let request = Request::new(Method::DELETE, upload.location.clone());
         let expected = [StatusCode::NO_CONTENT];

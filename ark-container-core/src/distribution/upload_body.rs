@@ -64,7 +64,7 @@ impl UploadMonitor {
         }
     }
 
-    /// Takes the error of reading the content.
+    /// Returns the error of reading the content, if there was one. A second call returns `None`.
     pub(super) fn failure(&self) -> Option<BoxError> {
         self.with(|state| state.failure.take())
     }

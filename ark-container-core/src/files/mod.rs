@@ -257,7 +257,7 @@ impl Directory {
 
 /// A temporary file that replaces the file at its path once it is complete.
 ///
-/// Links of other users are not followed, and no other file is changed. The drop removes the temporary file.
+/// Links of other users are not followed, and no other file is changed. Dropping it removes the temporary file.
 #[derive(Debug)]
 pub struct OutputFile {
     directory: Directory,
@@ -328,7 +328,7 @@ pub(crate) const WRITEBACK_INTERVAL_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Asks the kernel to start writing a range of a file to the disk, so that the sync at the end waits for less.
 ///
-/// The advice concerns cached pages. Linux starts to write the modified ones and keeps them.
+/// Linux starts to write the modified pages of the range in the page cache, and keeps the pages cached.
 ///
 /// Source: <https://github.com/torvalds/linux/blob/v6.12/mm/fadvise.c#L117>
 #[cfg(feature = "local")]
@@ -336,7 +336,7 @@ pub(crate) fn start_writeback(file: &File, range: Range<u64>) {
     #[cfg(target_os = "linux")]
     {
         let length = NonZeroU64::new(range.end.saturating_sub(range.start));
-        // A file system that does not support the advice writes at the sync.
+        // On a file system that does not support this, the sync at the end writes everything.
         let _ = rustix::fs::fadvise(file, range.start, length, rustix::fs::Advice::DontNeed);
     }
     #[cfg(not(target_os = "linux"))]

@@ -172,8 +172,8 @@ impl IdentitySource for LocalUser {
 /// The owner of the AWS credentials of this process. The [memberships
 /// file](super::memberships#callers-of-aws) maps the caller to a principal.
 ///
-/// A caller that the file does not map becomes a user whose id is the ARN. The user is a member of no organization,
-/// not even by kind or by that name: a caller that assumes a role chooses the last part of its ARN.
+/// A caller that the file does not map becomes a user whose id is the ARN. This user is a member of no organization,
+/// even if the file lists the kind `user` or that name: a caller that assumes a role chooses the last part of its ARN.
 ///
 /// The ARN is requested from AWS at the first use and cached for five minutes. A change of the file takes
 /// effect within a second.
@@ -202,7 +202,7 @@ pub struct AwsCaller {
 
 type GetArn = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<String>> + Send>> + Send + Sync>;
 
-/// The answer of AWS.
+/// The ARN of the caller, the time of the request to AWS, and the last principal.
 struct CallerArn {
     arn: String,
     at: Instant,

@@ -348,7 +348,8 @@ impl AdditionalAction {
         }
         let service = action.split(':').next().unwrap_or_default().to_ascii_lowercase();
         if service.contains('*') || ["ecr", "iam", "sts"].contains(&service.as_str()) {
-            let problem = "actions of ECR, IAM, STS and of all services are not additional";
+            let problem =
+                "actions of ECR, IAM and STS, and actions of all services, are not allowed";
             return Err(ParseError::new("action of IAM", &action, problem));
         }
         let is_text = |c: char| c.is_ascii_graphic() && c != '"' && c != '\\';
@@ -493,7 +494,7 @@ mod tests {
             assert!(error(action, "*").contains("<service>:<Action>"), "{action}");
         }
         for action in ["ecr:*", "ECR:PutImage", "*:*", "e*:Put", "sts:AssumeRole", "iam:PassRole"] {
-            assert!(error(action, "*").contains("are not additional"), "{action}");
+            assert!(error(action, "*").contains("are not allowed"), "{action}");
         }
         for resource in ["", "profile", "arn:aws:signer:\"", "arn:a b", "arn:é"] {
             assert!(error("signer:SignPayload", resource).contains("neither an ARN"), "{resource}");

@@ -23,7 +23,7 @@ pub const DOCKER_MANIFEST_LIST: &str = "application/vnd.docker.distribution.mani
 /// A docker image configuration.
 pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
-/// Returns the docker media type of a layer with the compression of this OCI media type.
+/// Returns the docker media type for a layer of this OCI media type, with the same compression.
 #[cfg(feature = "push")]
 pub(crate) fn docker_layer(media_type: &str) -> &'static str {
     match media_type {

@@ -33,7 +33,7 @@ fn check_component(
     component: &str,
 ) -> Result<(), ParseError> {
     if component.is_empty() {
-        // The slash next to the empty component: the last one if the name ends with a slash.
+        // The error points to the slash next to the empty component, which may be the last character.
         let offset = start.min(input.len().saturating_sub(1));
         return Err(ParseError::at(what, input, offset, "a component is empty, next to the slash"));
     }
@@ -144,7 +144,7 @@ impl FromStr for RepositoryName {
     fn from_str(input: &str) -> Result<Self, ParseError> {
         const WHAT: &str = "repository name";
         check_components(WHAT, input)?;
-        // The length that the shortest stage leaves. The path has the exact limit.
+        // The maximum with a stage of one character. The path checks the exact limit.
         let max_length = MAX_PATH_LEN - OrganizationId::PRINTED_LEN - 3;
         if input.len() > max_length {
             let problem = format!("{} characters, the maximum is {max_length}", input.len());

@@ -49,7 +49,7 @@ impl SampleImage {
         Self::for_architecture(text, "amd64")
     }
 
-    /// Creates the same for Linux on another processor, such as `arm64`.
+    /// Creates the same image for Linux on another processor, such as `arm64`.
     pub fn for_architecture(text: &str, architecture: &str) -> Self {
         Self::builder()
             .with_layer([("sample.txt", text)])
@@ -160,7 +160,7 @@ impl SampleImage {
         })
     }
 
-    /// Writes the image in the `docker save` format before OCI layouts, with a folder for each layer. For
+    /// Writes the image in the format that `docker save` used before OCI layouts, with a folder for each layer. For
     /// an index, writes its first image.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::error::Error;
 use picture::Size;
 
-/// Further gaps are counted but not listed.
+/// The maximum number of listed gaps. Further gaps are only counted.
 const MAX_GAPS: usize = 100;
 
 /// The frames in a folder, by their names and headers.

@@ -26,8 +26,8 @@ const TAGS: [&str; 3] = ["v1", "v2", "latest"];
 const USERS: usize = 6;
 /// Percentage of processes to kill.
 const KILLED_PERCENT: usize = 90;
-/// Factors that adapt the kill delay to the load of the machine: longer after a kill before the end, shorter after a
-/// kill that was too late, so that three kills in four come before the end.
+/// Factors that adapt the kill delay to the load of the machine. A kill before the end of its process makes the delay
+/// longer, and a kill after the end makes the delay shorter, so that three kills in four come before the end.
 const EARLY_KILL_RATIO: f64 = 1.02;
 const LATE_KILL_RATIO: f64 = 0.94;
 

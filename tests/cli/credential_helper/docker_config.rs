@@ -45,7 +45,7 @@ fn configure_docker_writes_a_private_file() {
     exit 0
     127.0.0.1:5050
     note: the registry is local:~/data/ark/registry, since none was chosen (--registry, ARK_REGISTRY)
-    note: docker logs in to 127.0.0.1:5050 by itself (~/.docker/config.json)
+    note: docker logs in to 127.0.0.1:5050 automatically (~/.docker/config.json)
     ");
     assert_snapshot!(read(&sandbox), @r#"
     {
@@ -65,7 +65,7 @@ fn configure_docker_writes_a_private_file() {
     assert_snapshot!(reported(&undo(&sandbox)), @"
     exit 0
     127.0.0.1:5050
-    note: docker no longer logs in to 127.0.0.1:5050 by itself (~/.docker/config.json)
+    note: docker no longer logs in to 127.0.0.1:5050 automatically (~/.docker/config.json)
     ");
     assert_eq!(read(&sandbox), "{}\n");
     assert_snapshot!(reported(&undo(&sandbox)), @"
@@ -179,7 +179,7 @@ fn configure_docker_warns_of_a_missing_helper() {
     assert_snapshot!(reported(&run).replace(folder(), "FOLDER"), @r#"
     exit 0
     127.0.0.1:5050
-    note: docker logs in to 127.0.0.1:5050 by itself (~/.docker/config.json)
+    note: docker logs in to 127.0.0.1:5050 automatically (~/.docker/config.json)
     warning: docker-credential-ark receives no options: instead of --registry, set registry in the configuration file, or export ARK_REGISTRY=local:elsewhere
     warning: docker-credential-ark is not on PATH, where docker looks for it: export PATH=FOLDER:"$PATH"
     "#);

@@ -120,7 +120,7 @@ fn registry_is_found_by_every_form_of_its_host() {
 fn unserved_registry_gets_no_password() {
     let sandbox = Sandbox::new();
     assert_snapshot!(reported(&run(&sandbox, "get", "127.0.0.1:5050")), @"
-    docker-credential-ark: nothing serves local:~/data/ark/registry
+    docker-credential-ark: local:~/data/ark/registry is not served
     help: serve it: ark-catalog-container-tool --serve
     ");
 }

@@ -7,7 +7,7 @@ fn custom_backend_passes_the_conformance_suite() {
     let lines: Vec<&str> = printed.lines().collect();
     let [suite, guarded, created, listed] = lines[..] else { panic!("{printed}") };
     assert!(suite.starts_with("memory:memory.invalid keeps the contract in "), "{suite}");
-    assert_eq!(guarded, "and with the rules of organizations around it");
+    assert_eq!(guarded, "and behind the standard policy");
     assert!(created.starts_with("created memory.invalid/prod/") && created.ends_with("/test/repo"));
     assert!(listed.starts_with("listed  1 of user:"), "{listed}");
 }

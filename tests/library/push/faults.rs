@@ -25,7 +25,7 @@ use super::Sources;
 
 /// The number of concurrent pushes.
 const CONCURRENT_PUSHES: usize = 8;
-/// A push that takes longer hangs.
+/// The timeout of a push. A push that takes longer counts as hanging.
 const DEADLINE: Duration = Duration::from_secs(120);
 /// One in this many images has a layer that is sent in several parts.
 const IMAGES_PER_LARGE_LAYER: u64 = 15;

@@ -1,4 +1,4 @@
-//! [`create`]: creates a repository by one call, and another call for each policy. A repeated request completes an
+//! [`create`]: creates a repository by one call, and sets each policy by another call. A repeated request completes an
 //! interrupted creation.
 
 use std::error::Error as _;
@@ -101,7 +101,7 @@ pub(super) async fn create(
     }
 }
 
-/// Checks options for which AWS has a less clear error, or an error only after the creation.
+/// Checks the options that AWS rejects with an unclear error, or only after the creation.
 fn check(backend: &EcrBackend, options: &CreateOptions) -> Result<()> {
     let most = CreateOptions::MAX_MUTABILITY_EXCLUSIONS;
     if options.mutability_exclusions.len() > most {
@@ -261,7 +261,7 @@ fn difference(described: &Described, options: &CreateOptions) -> Option<String> 
         let present: Vec<_> =
             repository.mutability_exclusions.iter().map(ToString::to_string).collect();
         return already(match present.is_empty() {
-            true => format!("{} tags alone", repository.tag_mutability),
+            true => format!("{} tags, without exceptions", repository.tag_mutability),
             false => format!("{} tags except {}", repository.tag_mutability, present.join(", ")),
         });
     }

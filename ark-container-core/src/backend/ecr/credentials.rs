@@ -81,10 +81,10 @@ impl Validity {
     }
 }
 
-/// The operation in errors.
+/// The operation that the errors of a login name.
 const LOGIN_OPERATION: &str = "get a login for";
 
-/// Returns whether a host has the same name as a URL, or the same explicit port.
+/// Returns whether `host` has the same name as the host of `url`, or the same explicit port.
 fn is_host_of(host: &str, url: &str) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let endpoint = split_port(rest.split('/').next().unwrap_or_default());

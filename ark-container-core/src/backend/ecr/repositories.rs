@@ -1,4 +1,4 @@
-//! Repositories of the account: described by name, and listed by a full scan.
+//! Describes repositories of the account by name, and lists them by a full scan.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
@@ -20,7 +20,8 @@ use crate::model::{EcrHost, Organizations, RepositoryPath, RepositoryUrl, TagPat
 /// Source: `maxResults` of DescribeRepositories in the ECR service model.
 const MAX_PAGE_REPOSITORIES: i32 = 1000;
 
-/// Lists the repositories of `organizations` by a full scan of the account, from its `first` page if that is known.
+/// Lists the repositories of `organizations` by a full scan of the account. `first` is the first page, if it was
+/// requested already.
 pub(super) fn scan(
     backend: EcrBackend,
     organizations: Organizations,
@@ -121,7 +122,7 @@ impl EcrBackend {
         })
     }
 
-    /// Describes the existing ones of up to [`MAX_CALL_NAMES`] repositories, without their resource tags.
+    /// Describes up to [`MAX_CALL_NAMES`] repositories, without their resource tags. Missing ones are left out.
     ///
     /// One missing name fails the whole AWS call. The names are then requested again in halves.
     pub(super) async fn describe_several(
@@ -158,7 +159,7 @@ impl EcrBackend {
     }
 }
 
-/// Converts a repository, without its resource tags.
+/// Converts a repository in a response of AWS. The result has no resource tags.
 pub(super) fn repository_from(
     backend: &EcrBackend,
     path: RepositoryPath,
@@ -173,7 +174,7 @@ pub(super) fn repository_from(
         filters.iter().map(|filter| filter.filter().parse()).collect();
     let filters = filters.map_err(unclear)?;
     // AWS always returns its default host name. The URL has the configured host, which may be for FIPS or IPv6.
-    // Clients reach an emulator only at its own address, as for logins.
+    // An emulator is reachable only at the host that it returns.
     let own = RepositoryUrl::new(backend.ecr_host().registry_host().clone(), path.clone());
     let returned: Option<RepositoryUrl> =
         repository.repository_uri().map(str::parse).transpose().map_err(unclear)?;
@@ -234,7 +235,7 @@ mod tests {
         Response::ok(page)
     }
 
-    /// Returns a registry with these pages, whose tokens are their numbers.
+    /// Returns a registry with these pages. The token of a page is its number.
     fn paged(pages: Vec<Vec<String>>) -> impl Fn(&Request) -> Response {
         move |request| {
             let number: usize = match request.input["nextToken"].as_str() {

@@ -44,7 +44,8 @@ const MAX_PAGE_RESOURCES: i32 = 100;
 /// Source: `TagFilter$Values` of GetResources: up to 20 values.
 const MAX_CALL_ORGANIZATIONS: usize = 20;
 
-/// The maximum number of concurrent listings of the tag index, each for [`MAX_CALL_ORGANIZATIONS`].
+/// The maximum number of concurrent listings of the tag index, each for up to [`MAX_CALL_ORGANIZATIONS`]
+/// organizations.
 const MAX_CONCURRENT_LISTINGS: usize = 8;
 
 type Repositories = BoxStream<'static, Result<Repository>>;
@@ -178,7 +179,7 @@ struct IndexQuery {
 }
 
 impl IndexQuery {
-    /// Lists the repositories in the index, from its `first` page if that is known.
+    /// Lists the repositories in the index. `first` is the first page, if it was requested already.
     fn list(
         self,
         first: Option<Page<RepositoryPath>>,

@@ -150,7 +150,7 @@ pub fn configured_output() -> Option<String> {
     let text = read(&path(&|name| std::env::var_os(name))?).ok()??;
     let table: toml::Table = match toml::from_str(&text) {
         Ok(table) => table,
-        // The lines before the invalid one.
+        // Only the lines before the invalid one are parsed.
         Err(error) => {
             let before = text.get(..error.span()?.start)?;
             toml::from_str(&before[..before.rfind('\n')?]).ok()?

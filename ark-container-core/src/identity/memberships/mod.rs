@@ -51,8 +51,8 @@
 //!     id = "2ea25035-6aa4-42fb-9955-92288ea1b972"
 //!     kinds = ["user", "robot"]
 //!     [organization.rules]
-//!     robot = ["read", "push"]                    # builds upload
-//!     ingest-job = []                             # jobs do nothing here
+//!     robot = ["read", "push"]                    # builds may push
+//!     ingest-job = []                             # jobs have no permission
 //!     "#,
 //!     "memberships.toml",
 //! )?;

@@ -235,7 +235,7 @@ async fn digest_deletion_removes_all_tags(fixture: &Fixture<'_>) {
 }
 
 async fn tag_deletion_keeps_other_tags(fixture: &Fixture<'_>) {
-    const CONTRACT: &str = "delete_image: a tag is deleted alone while the image has others";
+    const CONTRACT: &str = "delete_image: if the image has other tags, only the tag is deleted";
     let path = fixture.repository("tag").await;
     let image = SampleImage::new("image");
     for name in ["a", "b"] {

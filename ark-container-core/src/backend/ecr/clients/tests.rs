@@ -69,7 +69,7 @@ async fn request_is_signed_and_sent_over_the_network() {
 
 #[tokio::test]
 async fn unreachable_endpoint_is_a_temporary_error_with_cause() {
-    // A port that was just free.
+    // The listener is dropped, so nothing listens on this port.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     for (url, text) in [
         (format!("http://127.0.0.1:{port}"), "cannot be reached"),
@@ -119,7 +119,7 @@ async fn clones_share_their_clients() {
 }
 
 #[tokio::test]
-async fn throttling_of_one_caller_keeps_retries_of_others() {
+async fn throttled_caller_does_not_use_up_retries_of_others() {
     let throttled =
         || Scripted::new(|_| Response::error(400, "ThrottlingException", "Rate exceeded"));
     let attempts = |aws: &Scripted| aws.operations().len();

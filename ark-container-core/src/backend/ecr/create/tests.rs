@@ -194,7 +194,7 @@ async fn conflict_names_the_difference() {
         (
             whole(),
             options().with_mutability_exclusion("v*".parse().unwrap()),
-            "with mutable tags alone",
+            "with mutable tags, without exceptions",
         ),
         (whole(), options().with_encryption(kms), "with the encryption AES256"),
         (whole(), options().with_scan_on_push(true), "without a scan on push"),

@@ -198,7 +198,7 @@ fn digest_of(content: &str) -> Digest {
     Digester::digest(Algorithm::Sha256, content.as_bytes())
 }
 
-/// Returns a manifest with this configuration, of 10 bytes, and one layer of 1000.
+/// Returns a manifest with this configuration of 10 bytes and one layer of 1,000 bytes.
 fn manifest(config: &str) -> String {
     let blob = |digest: &Digest, size: u64| json!({"mediaType": media_type::OCI_CONFIG, "digest": digest, "size": size});
     let (config, layer) = (blob(&digest_of(config), 10), blob(&digest_of("layer"), 1000));

@@ -20,12 +20,12 @@ use super::body::IDLE_TIMEOUT;
 /// may hold one of the 512 blocking threads of a runtime. macOS limits a process to 256 open files by default.
 const MAX_CONNECTIONS: usize = if cfg!(target_os = "macos") { 64 } else { 256 };
 
-/// The timeout for the first headers of a connection, and for the rest of the headers of each later
-/// request once their first byte has arrived.
+/// The timeout for the headers of a request. For the first request of a connection it starts with the connection, and
+/// for a later request with the first byte of the headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The time that a client without a password has for its first request before its connection may be closed to
-/// make room for a new one.
+/// The minimum time since an unauthenticated connection first waited for its client, before the connection may be
+/// closed to make room for a new one.
 const MIN_EVICTION_AGE: Duration = Duration::from_secs(1);
 
 /// The open connections of a registry.
@@ -33,8 +33,8 @@ const MIN_EVICTION_AGE: Duration = Duration::from_secs(1);
 pub(super) struct Connections {
     permits: Arc<Semaphore>,
     next_id: AtomicU64,
-    /// The unauthenticated connections, oldest first, each with the start of the wait for its client. A connection
-    /// whose first request has not been read yet is not among them.
+    /// The unauthenticated connections, oldest first, each with the time at which it first waited for its client. A
+    /// connection whose first request has not been read yet is not in the list.
     unauthenticated: Mutex<BTreeMap<u64, (Instant, CancellationToken)>>,
 }
 
@@ -275,7 +275,7 @@ impl AsyncWrite for Stream {
 /// The headers of an incoming request.
 struct IncomingHeaders {
     deadline: Pin<Box<Sleep>>,
-    /// The byte before the next one.
+    /// The previous byte.
     previous: u8,
     /// Whether a line with content has arrived. Empty lines before the request line do not end the headers.
     has_content: bool,

@@ -50,12 +50,12 @@ pub(crate) trait Dialect: fmt::Debug + Send + Sync {
         StatusCode::ACCEPTED
     }
 
-    /// Returns the number of stored bytes that the response to a part reports, of `size`.
+    /// Returns the number of bytes that the response to a part reports as stored. `size` is the real number.
     fn reported_after_part(&self, _id: &UploadId, size: u64) -> u64 {
         size
     }
 
-    /// Returns the number of stored bytes that the upload status reports, of `size`.
+    /// Returns the number of bytes that the upload status reports as stored. `size` is the real number.
     fn reported_status(&self, size: u64) -> Result<u64, ApiError> {
         Ok(size)
     }

@@ -1,4 +1,4 @@
-//! Registry that responds as AWS ECR does (feature `_ecr_emulation`), for the fake of AWS in `tests/fakes`.
+//! A registry that responds as AWS ECR does (feature `_ecr_emulation`), for the fake of AWS in `tests/fakes`.
 //!
 //! Behaviour that AWS does not document comes from the reports that are cited next to it.
 
@@ -159,8 +159,8 @@ fn actions(operation: Operation) -> &'static [&'static str] {
 
 /// The behaviour of the registry of an AWS account.
 ///
-/// A part of an upload may have any size from 5 MiB. The limit of 20 MiB of `UploadLayerPart` applies to the
-/// API only. Source: <https://github.com/jdx/mise/pull/11376>
+/// A part of an upload has at least 5 MiB. The limit of 20 MiB of `UploadLayerPart` applies to the API only.
+/// Source: <https://github.com/jdx/mise/pull/11376>
 #[derive(Debug)]
 pub struct EcrDialect {
     account: String,
@@ -171,7 +171,7 @@ pub struct EcrDialect {
     archived: Mutex<HashSet<(RepositoryPath, Digest)>>,
 }
 
-/// The parts of an upload, as far as they affect later parts.
+/// The facts about the received parts of an upload that affect later parts.
 #[derive(Debug, Default)]
 struct Parts {
     /// The offset of the latest part.
@@ -207,7 +207,7 @@ impl EcrDialect {
         self.refuses_subjects.store(refuses, Ordering::Relaxed);
     }
 
-    /// Makes the next upload fail whose last request has an empty body.
+    /// Makes the next upload whose last request has an empty body fail.
     pub fn fail_next_empty_put(&self) {
         self.fails_empty_put.store(true, Ordering::Relaxed);
     }
@@ -294,8 +294,8 @@ impl Dialect for EcrDialect {
         self.mounts.load(Ordering::Relaxed)
     }
 
-    /// Checks the offset of a part, 0 if the client announces none. A part that is too small fails the upload
-    /// at its end.
+    /// Checks the offset of a part, 0 if the client announces none. If a part is too small, the last request of the
+    /// upload fails.
     ///
     /// Source: <https://github.com/apple/containerization/issues/790>,
     /// <https://github.com/dotnet/sdk-container-builds/issues/424>
@@ -328,8 +328,8 @@ impl Dialect for EcrDialect {
         Ok(())
     }
 
-    /// Returns false: `UploadLayerPart` takes the first and last byte of a part, so that a part is stored as a
-    /// whole or not at all.
+    /// Returns false: `UploadLayerPart` takes the offsets of the first and last byte of a part, so a part is stored
+    /// completely or not at all.
     ///
     /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_UploadLayerPart.html>
     fn keeps_cut_parts(&self) -> bool {
@@ -408,7 +408,7 @@ mod tests {
         (status, content_type, String::from_utf8(bytes.to_vec()).unwrap())
     }
 
-    /// Returns status and error of the response to a rejected request for `end` of the repository.
+    /// Returns status and error of the response to a rejected request for the path `end` below the repository.
     async fn refused(status: StatusCode, code: Code, end: &str) -> (StatusCode, Value) {
         let target = Target::parse(&format!("/v2/{REPOSITORY}/{end}"));
         let response =

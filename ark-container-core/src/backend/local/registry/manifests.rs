@@ -27,7 +27,7 @@ pub(super) const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
 /// The maximum size of a manifest that is sent from memory, together with its headers.
 const MAX_UNSTREAMED_BYTES: u64 = 16 * 1024;
 
-/// The header that tells the client that the registry supports referrers.
+/// The header with which the registry announces that it supports referrers.
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
 pub(super) async fn get_manifest(
@@ -192,7 +192,7 @@ const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-app
 /// The maximum number of referrers that are read for a page.
 const MAX_PAGE_REFERRERS: usize = 1000;
 
-/// The size from which a page is complete. The largest page has 512 KiB.
+/// The size at which a page is complete. The largest page has 512 KiB.
 const MIN_PAGE_BYTES: usize = 128 * 1024;
 
 pub(super) async fn list_referrers(

@@ -5,8 +5,9 @@
 //! - A client *reserves* a blob when the registry reports to the client that it has the blob: after an upload, a mount
 //!   or a `HEAD`. A reserved blob is not removed. A reservation ends when the client puts a manifest that names the
 //!   blob, or after [`RESERVATION_LIFETIME`].
-//! - The deletion of an image removes the blobs of the image that are neither referenced nor reserved. Any other
-//!   such blob is removed by the next deletion or sweep once it was stored [`RESERVATION_LIFETIME`] ago.
+//! - The deletion of an image removes the blobs of the image that are neither referenced nor reserved. Other
+//!   unreferenced and unreserved blobs are removed by the next deletion or sweep after [`RESERVATION_LIFETIME`] in the
+//!   repository.
 //! - A repository with a manifest that cannot be read keeps all of its blobs.
 //!
 //! # Locks
@@ -14,7 +15,7 @@
 //!   removal of a blob.
 //! - The reservations lock protects reservations and the removal of blobs: a client reserves a blob, which prevents its
 //!   removal, or finds the blob missing.
-//! - A process that holds both locks has taken the repository's lock first.
+//! - A process that needs both locks takes the repository's lock first.
 //! - The reservations of a killed process end after [`RESERVATION_LIFETIME`].
 
 use std::collections::{BTreeSet, HashMap};
@@ -61,7 +62,7 @@ impl ReservationHolder {
     }
 }
 
-/// The reason of a reservation. An upload of a blob and a later check by the same client are one reservation: docker
+/// The reason for a reservation. An upload of a blob and a later check by the same client are one reservation: docker
 /// checks each blob after its upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReservationReason {

@@ -23,13 +23,13 @@ use crate::model::{
     Algorithm, Descriptor, Digest, ManifestContent, Platform, Reference, RepositoryPath,
 };
 
-/// The maximum number of bytes that are read of a configuration. Builders write far smaller ones.
+/// The maximum number of bytes of a configuration that are read. Builders write far smaller configurations.
 const MAX_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The maximum number of annotations of a manifest, without those of its descriptors.
 const MAX_ANNOTATIONS: usize = 1000;
 
-/// The maximum size of these annotations as JSON.
+/// The maximum size as JSON of the annotations of a manifest, without those of its descriptors.
 const MAX_ANNOTATION_BYTES: usize = 256 * 1024;
 
 /// The maximum number of annotations and unknown fields of a manifest with its descriptors.
@@ -235,7 +235,7 @@ fn check_tag(folder: &RepositoryFolder, reference: &Reference, digest: &Digest) 
     }
 }
 
-/// The media type that a manifest names itself.
+/// The media type in a manifest's own field `mediaType`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct OwnType {
@@ -244,8 +244,8 @@ struct OwnType {
 
 /// Fails if an index lists a new manifest with another media type.
 ///
-/// Only a manifest that does not name its own media type can have another one. One index is enough for the check,
-/// because all indexes agree.
+/// A manifest with a `mediaType` of its own cannot be stored under another one. Checking one index is enough, because
+/// all indexes agree.
 fn check_listed_type(
     folder: &RepositoryFolder,
     digest: &Digest,
@@ -425,14 +425,14 @@ struct StoredHeader<'a> {
     annotations: Option<&'a BTreeMap<String, String>>,
 }
 
-/// The part of the header that the content needs.
+/// The fields of the header that are needed to open the content.
 #[derive(Deserialize)]
 struct ContentHeader {
     media_type: String,
     length: u64,
 }
 
-/// The part of the header that a listing of referrers needs.
+/// The fields of the header that are needed to list referrers.
 #[derive(Deserialize)]
 struct ReferrerHeader {
     media_type: String,
@@ -537,7 +537,7 @@ fn open_manifest<T: DeserializeOwned>(
     let mut headers = serde_json::Deserializer::from_reader(BufReader::new(&file)).into_iter();
     let header = headers.next().unwrap_or_else(|| Err(de::Error::custom("it is empty")));
     let header = header.map_err(|error| damaged(&path, error))?;
-    // A line feed follows.
+    // A line feed follows the header.
     let content = headers.byte_offset() as u64 + 1;
     (&file).seek(SeekFrom::Start(content)).map_err(cannot("read", &path))?;
     Ok(Some((header, file, metadata.len().saturating_sub(content))))

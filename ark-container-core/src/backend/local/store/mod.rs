@@ -10,7 +10,7 @@
 //!     reservations/<algorithm>/<hex>        the clients that rely on the blob
 //!     manifests/<algorithm>/<hex>           one line of JSON about the manifest, then the manifest
 //!     tags/<tag>                            the digest of its manifest; `+v` for `V` on macOS
-//!     referrers/<algorithm>/<hex>/<digest>  the manifests that have the first as their subject
+//!     referrers/<algorithm>/<hex>/<digest>  an entry for each referrer of the first digest
 //!     uploads/<id>
 //!     imports/<id>                          blobs that are being copied from files of this machine
 //! _tmp/                                     files and folders that are being written
@@ -82,7 +82,7 @@ pub(crate) struct Store {
     upload_hashes: UploadHashes,
     references: References,
     reservation_holder: ReservationHolder,
-    /// Whether a memberships file is in effect. Each change records that it is.
+    /// Whether a memberships file is in effect. If so, each change records that in the folder.
     has_memberships: Arc<AtomicBool>,
 }
 
@@ -106,7 +106,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Creates the folder with mode 0700, and its missing entries. Every change calls it first.
+    /// Creates the folder with mode 0700, and its missing entries. Every change calls this function first.
     ///
     /// # Errors
     /// Those of [`open`](Self::open), and [`Error::Failed`] if the folder cannot be created or written.

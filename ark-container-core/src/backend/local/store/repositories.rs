@@ -50,7 +50,9 @@ impl RepositoryRecord {
             let exceptions: Vec<_> =
                 self.mutability_exclusions.iter().map(ToString::to_string).collect();
             return Some(match exceptions.is_empty() {
-                true => format!("already exists with {} tags alone", self.tag_mutability),
+                true => {
+                    format!("already exists with {} tags, without exceptions", self.tag_mutability)
+                }
                 false => {
                     let exceptions = exceptions.join(", ");
                     format!("already exists with {} tags except {exceptions}", self.tag_mutability)
@@ -246,7 +248,10 @@ mod tests {
         );
         sample.store.create_repository(&path("b"), &CreateOptions::default()).unwrap();
         let error = sample.store.create_repository(&path("b"), &options).unwrap_err();
-        assert!(error.to_string().ends_with("already exists with mutable tags alone"), "{error}");
+        assert!(
+            error.to_string().ends_with("already exists with mutable tags, without exceptions"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::*;
 
 const SWEEP_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The registry as one client sees it.
+/// A client of the registry.
 struct Client {
     store: Store,
     path: RepositoryPath,
