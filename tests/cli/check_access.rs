@@ -108,7 +108,7 @@ fn json_output_is_one_object() {
         "rule": "administrators-delete",
         "reason": "only administrators may delete",
         "origin": null,
-        "walls": ["policy", "credentials"],
+        "isolation_layers": ["policy", "credentials"],
     });
     assert_eq!(answer, expected);
     assert_eq!((run.code, run.stderr.as_str()), (4, ""));

@@ -484,7 +484,7 @@ fn whoami_json_has_documented_fields() {
         "served_at": null,
         "aws": null,
         "credentials_narrowed_to": "repository",
-        "walls": ["policy", "credentials"],
+        "isolation_layers": ["policy", "credentials"],
     });
     assert_eq!(report, expected);
 }

@@ -47,7 +47,7 @@ pub struct WhoAmI {
     /// The reach of the credentials for one repository.
     pub credentials_narrowed_to: CredentialsReach,
     /// The active isolation layers, in the order in which a request passes through them.
-    #[serde(rename = "walls", serialize_with = "layer_words")]
+    #[serde(serialize_with = "layer_words")]
     pub isolation_layers: Vec<IsolationLayer>,
 }
 
@@ -410,7 +410,7 @@ impl Serialize for Explanation {
             reason: Option<&'a str>,
             origin: Option<&'a str>,
             #[serde(serialize_with = "layer_words")]
-            walls: &'a [IsolationLayer],
+            isolation_layers: &'a [IsolationLayer],
         }
         let fields = Fields {
             principal: &self.principal,
@@ -421,7 +421,7 @@ impl Serialize for Explanation {
             rule: self.decision.rule(),
             reason: self.decision.reason(),
             origin: self.decision.origin(),
-            walls: &self.isolation_layers,
+            isolation_layers: &self.isolation_layers,
         };
         fields.serialize(serializer)
     }

@@ -244,7 +244,7 @@ async fn whoami_names_the_caller_and_its_origin() {
     let report = serde_json::to_value(catalog.whoami().await.unwrap()).unwrap();
     assert_eq!(report["identity"]["kind"], "local_user");
     assert_eq!(report["organizations"][0]["organization"], "*");
-    assert_eq!(report["walls"], serde_json::json!(["credentials"]));
+    assert_eq!(report["isolation_layers"], serde_json::json!(["credentials"]));
     let robot = catalog.acting_as(single_user("robot:a".parse().unwrap()));
     assert_eq!(robot.whoami().await.unwrap().principal.to_string(), "robot:a");
     assert!(robot.allows(Action::Pull, OrganizationId::TBD).await.unwrap());
