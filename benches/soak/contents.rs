@@ -50,7 +50,7 @@ impl Contents {
 }
 
 /// Makes sure that what is found after something was cut is possible; `None` is no repository.
-pub(crate) fn check_cut(
+pub(crate) fn check_interrupted(
     before: &Option<Contents>,
     after: &Option<Contents>,
     found: &Option<Contents>,

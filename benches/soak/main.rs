@@ -8,7 +8,7 @@
 #![expect(clippy::print_stdout, reason = "what was measured is what it is for")]
 
 mod contents;
-mod figures;
+mod measurements;
 mod server;
 mod user;
 
@@ -21,14 +21,14 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
-use figures::{Sample, Samples};
-use server::{Place, Server};
+use measurements::{Sample, Samples};
+use server::{Environment, Server};
 use user::User;
 
 pub(crate) type Problem = Box<dyn std::error::Error + Send + Sync>;
 
 /// How often the server is killed in the first quarter.
-const KILL_EVERY: Duration = Duration::from_secs(6);
+const KILL_INTERVAL: Duration = Duration::from_secs(6);
 /// How many lines the report has over time.
 const LINES: u32 = 24;
 
@@ -41,18 +41,18 @@ async fn main() -> Result<(), Problem> {
     let users: u128 = arguments.next().map_or(Ok(8), |users| users.parse())?;
     let duration = Duration::from_secs(seconds.parse()?);
     let home = tempfile::tempdir()?;
-    let place = Arc::new(Place::new(PathBuf::from(program), home.path())?);
-    let mut server = Server::start(&place)?;
-    println!("serving at {}, {users} users, {} s", place.host, duration.as_secs());
+    let environment = Arc::new(Environment::new(PathBuf::from(program), home.path())?);
+    let mut server = Server::start(&environment)?;
+    println!("serving at {}, {users} users, {} s", environment.host, duration.as_secs());
 
     let started = Instant::now();
     let mut working = JoinSet::new();
     for number in 0..users {
-        let user = User::new(Arc::clone(&place), number)?;
+        let user = User::new(Arc::clone(&environment), number)?;
         working.spawn(user.work(started + duration));
     }
     let mut samples = Samples::new(duration);
-    let watching = watch(&mut server, &place, &mut samples, started, duration);
+    let watching = watch(&mut server, &environment, &mut samples, started, duration);
     let working = async {
         let mut users: Vec<User> = Vec::new();
         while let Some(ended) = working.join_next().await {
@@ -64,16 +64,20 @@ async fn main() -> Result<(), Problem> {
     let ((), mut users) = tokio::try_join!(watching, working)?;
 
     for user in &mut users {
-        user.check_everything().await?;
+        user.check_all().await?;
     }
-    let left = server.ends_and_sweeps(&place).await?;
+    let left = server.restart_and_check_sweep(&environment).await?;
     for user in &mut users {
-        user.check_everything().await?;
+        user.check_all().await?;
     }
-    println!("\n{}", place.figures);
+    println!("\n{}", environment.latencies);
     println!("{left} uploads were given up by clients, and swept after a day");
-    println!("{} kills of the server, {} of clients", place.kills(), place.client_kills());
-    samples.nothing_grows()?;
+    println!(
+        "{} kills of the server, {} of clients",
+        environment.kills(),
+        environment.client_kills()
+    );
+    samples.check_growth()?;
     println!("nothing grows, and every answer was right");
     Ok(())
 }
@@ -81,28 +85,28 @@ async fn main() -> Result<(), Problem> {
 /// Kills the server in the first quarter, and measures it until the end.
 async fn watch(
     server: &mut Server,
-    place: &Place,
+    environment: &Environment,
     samples: &mut Samples,
     started: Instant,
     duration: Duration,
 ) -> Result<(), Problem> {
     println!("{}", Sample::HEADER);
-    let mut next_kill = started + KILL_EVERY / 2;
+    let mut next_kill = started + KILL_INTERVAL / 2;
     for line in 1..=LINES {
         let until = started + duration * line / LINES;
         while started.elapsed() < duration / 4 && next_kill < until {
             sleep_until(next_kill.into()).await;
-            server.kill_and_restart(place)?;
-            next_kill += KILL_EVERY;
+            server.kill_and_restart(environment)?;
+            next_kill += KILL_INTERVAL;
         }
         sleep_until(until.into()).await;
         if line == LINES / 4 {
             // Whoever waits for a server that was killed has found the new one by now.
             sleep(Duration::from_millis(500)).await;
-            place.is_rough.store(false, Ordering::SeqCst);
-            place.figures.start_over();
+            environment.kills_server.store(false, Ordering::SeqCst);
+            environment.latencies.start_over();
         }
-        let sample = Sample::take(server.id(), place, started)?;
+        let sample = Sample::take(server.id(), environment, started)?;
         println!("{sample}");
         samples.push(sample);
     }

@@ -7,40 +7,40 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::Problem;
-use crate::server::Place;
+use crate::server::Environment;
 
 /// How long each operation took, by its name, in microseconds.
-pub(crate) struct Figures(Mutex<(Instant, BTreeMap<&'static str, Vec<u32>>)>);
+pub(crate) struct Latencies(Mutex<(Instant, BTreeMap<&'static str, Vec<u32>>)>);
 
-impl Default for Figures {
+impl Default for Latencies {
     fn default() -> Self {
         Self(Mutex::new((Instant::now(), BTreeMap::new())))
     }
 }
 
-impl Figures {
+impl Latencies {
     pub(crate) fn record(&self, operation: &'static str, took: Duration) {
         let took = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
-        let mut figures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        figures.1.entry(operation).or_default().push(took);
+        let mut latencies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        latencies.1.entry(operation).or_default().push(took);
     }
 
     /// Forgets what was measured so far.
     pub(crate) fn start_over(&self) {
-        let mut figures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *figures = (Instant::now(), BTreeMap::new());
+        let mut latencies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *latencies = (Instant::now(), BTreeMap::new());
     }
 
     fn count(&self) -> usize {
-        let figures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        figures.1.values().map(Vec::len).sum()
+        let latencies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        latencies.1.values().map(Vec::len).sum()
     }
 }
 
-impl fmt::Display for Figures {
+impl fmt::Display for Latencies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let figures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, operations) = (figures.0, &figures.1);
+        let latencies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, operations) = (latencies.0, &latencies.1);
         let seconds = since.elapsed().as_secs_f64();
         let header = ["operation", "count", "per second", "50th ms", "90th ms", "99th ms", "most"];
         for (column, title) in header.iter().enumerate() {
@@ -69,39 +69,43 @@ pub(crate) struct Sample {
     descriptors: usize,
     files: usize,
     /// Uploads and temporary files, which clients leave behind and a sweep removes after a day.
-    passing: usize,
+    temporary: usize,
 }
 
 impl Sample {
     pub(crate) const HEADER: &str =
-        "seconds operations memory_KiB descriptors      files    passing";
+        "seconds operations memory_KiB descriptors      files    temporary";
 
     /// Measures a process.
     ///
     /// Source: <https://man7.org/linux/man-pages/man5/proc_pid_status.5.html>
-    pub(crate) fn take(process: u32, place: &Place, started: Instant) -> Result<Self, Problem> {
+    pub(crate) fn take(
+        process: u32,
+        environment: &Environment,
+        started: Instant,
+    ) -> Result<Self, Problem> {
         let status = fs::read_to_string(format!("/proc/{process}/status"))?;
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let resident = resident.and_then(|value| value.trim().strip_suffix(" kB"));
-        let (kept, passing) = place.files()?;
+        let (permanent, temporary) = environment.files()?;
         Ok(Self {
             elapsed: started.elapsed(),
-            operations: place.figures.count(),
+            operations: environment.latencies.count(),
             resident: resident.ok_or("the server has ended")?.parse()?,
             descriptors: fs::read_dir(format!("/proc/{process}/fd"))?.count(),
-            files: kept.len(),
-            passing: passing.len(),
+            files: permanent.len(),
+            temporary: temporary.len(),
         })
     }
 }
 
 impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { operations, resident, descriptors, files, passing, .. } = self;
+        let Self { operations, resident, descriptors, files, temporary, .. } = self;
         let seconds = self.elapsed.as_secs();
         write!(
             f,
-            "{seconds:>7} {operations:>10} {resident:>10} {descriptors:>11} {files:>10} {passing:>10}"
+            "{seconds:>7} {operations:>10} {resident:>10} {descriptors:>11} {files:>10} {temporary:>10}"
         )
     }
 }
@@ -123,7 +127,7 @@ impl Samples {
 
     /// Compares the last quarter with the second. Each may have a little more than before, for what
     /// allocators keep and what clients happen to have open, and nothing beyond that.
-    pub(crate) fn nothing_grows(&self) -> Result<(), Problem> {
+    pub(crate) fn check_growth(&self) -> Result<(), Problem> {
         let mean = |quarter: u32, of: &dyn Fn(&Sample) -> f64| {
             let within = self.samples.iter().filter(|sample| {
                 let quarters = sample.elapsed.as_secs_f64() * 4.0 / self.duration.as_secs_f64();

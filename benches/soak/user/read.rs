@@ -12,8 +12,8 @@ use futures_util::TryStreamExt;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use super::change::expect;
-use super::{STRANGER, TAGS, User, pick};
+use super::write::expect;
+use super::{OTHER_ORGANIZATION, TAGS, User, pick};
 use crate::Problem;
 use crate::contents::Contents;
 
@@ -26,9 +26,9 @@ impl User {
             None => {
                 let path = self.path(name)?;
                 let folder = tempfile::tempdir()?;
-                let backend = Arc::new(self.place.backend.clone());
+                let backend = Arc::new(self.environment.backend.clone());
                 let pull = Pull::new(backend, &path, tag.into(), folder.path());
-                match pull.with_endpoint(self.place.host.clone()).await {
+                match pull.with_endpoint(self.environment.host.clone()).await {
                     Err(ark_container_core::Error::NotFound { .. }) => Ok(()),
                     Err(error) => Err(error.into()),
                     Ok(pulled) => {
@@ -49,9 +49,9 @@ impl User {
         let path = self.path(name)?;
         let folder = tempfile::tempdir()?;
         let started = Instant::now();
-        let backend = Arc::new(self.place.backend.clone());
+        let backend = Arc::new(self.environment.backend.clone());
         let pull = Pull::new(backend, &path, reference, folder.path());
-        pull.with_endpoint(self.place.host.clone()).await?;
+        pull.with_endpoint(self.environment.host.clone()).await?;
         self.record("pull", started);
         let sample = &self.image(digest)?.sample;
         let manifest = (sample.digest(), sample.manifest());
@@ -85,7 +85,8 @@ impl User {
 
     pub(super) async fn list_repositories(&self) -> Result<(), Problem> {
         let started = Instant::now();
-        let listed = self.place.backend.list_repositories(&Organizations::from(self.organization));
+        let listed =
+            self.environment.backend.list_repositories(&Organizations::from(self.organization));
         let listed: Vec<_> = listed.try_collect().await?;
         self.record("list all", started);
         let listed: BTreeSet<_> =
@@ -102,7 +103,7 @@ impl User {
     pub(super) async fn log_in(&self, name: &str, contents: &Contents) -> Result<(), Problem> {
         let started = Instant::now();
         let line = format!("--quiet --login {name} --organization {}", self.organization);
-        let mut command = self.place.command(&line);
+        let mut command = self.environment.command(&line);
         let output = tokio::task::spawn_blocking(move || command.output()).await??;
         if !output.status.success() {
             return Err(format!("{line}: {output:?}").into());
@@ -110,16 +111,16 @@ impl User {
         self.record("login, typed", started);
         let password = String::from_utf8(output.stdout)?;
         let get = |path: String| {
-            let url = format!("http://{}/v2/{path}/tags/list", self.place.host);
+            let url = format!("http://{}/v2/{path}/tags/list", self.environment.host);
             self.http.get(url).basic_auth("AWS", Some(password.trim_end())).send()
         };
         let own = get(self.path(name)?.to_string()).await?;
         expect(&own, StatusCode::OK)?;
         check_tags(&own.bytes().await?, contents)?;
-        expect(&get(format!("prod/{STRANGER}/{name}")).await?, StatusCode::FORBIDDEN)
+        expect(&get(format!("prod/{OTHER_ORGANIZATION}/{name}")).await?, StatusCode::FORBIDDEN)
     }
 
-    pub(super) async fn ask_for_what_is_not_there(&self, name: &str) -> Result<(), Problem> {
+    pub(super) async fn request_missing_content(&self, name: &str) -> Result<(), Problem> {
         let nothing = "0".repeat(64);
         for url in [
             format!("blobs/sha256:{nothing}"),
