@@ -1,11 +1,10 @@
-//! The registry and clients of all kinds at work for as long as it is told, for tests/heavy/soak.
+//! Runs the registry under load by many clients, for tests/heavy/soak.
 //!
-//! `soak PROGRAM SECONDS [USERS]` lets PROGRAM serve a new folder. Each user has an organization of its
-//! own, so that it knows exactly what every answer has to be. In the first quarter the server is killed
-//! every few seconds; from then on one process serves to the end, and its last quarter is held against its
-//! first: nothing may grow.
+//! `soak PROGRAM SECONDS [USERS]` starts PROGRAM as the server of a new folder. Each user has its own organization, so
+//! the correct answer to each request is known. In the first quarter, the server is killed every few seconds. Afterwards,
+//! one process serves until the end. No resource may grow between the second and the last quarter.
 
-#![expect(clippy::print_stdout, reason = "what was measured is what it is for")]
+#![expect(clippy::print_stdout, reason = "the output is the report")]
 
 mod contents;
 mod measurements;
@@ -27,16 +26,16 @@ use user::User;
 
 pub(crate) type Problem = Box<dyn std::error::Error + Send + Sync>;
 
-/// How often the server is killed in the first quarter.
+/// The interval between kills of the server in the first quarter.
 const KILL_INTERVAL: Duration = Duration::from_secs(6);
-/// How many lines the report has over time.
+/// The number of samples in the report.
 const LINES: u32 = 24;
 
 #[tokio::main]
 async fn main() -> Result<(), Problem> {
     let mut arguments = env::args().skip(1);
     let (Some(program), Some(seconds)) = (arguments.next(), arguments.next()) else {
-        return Err("expected the program, and for how many seconds".into());
+        return Err("expected the program and the duration in seconds".into());
     };
     let users: u128 = arguments.next().map_or(Ok(8), |users| users.parse())?;
     let duration = Duration::from_secs(seconds.parse()?);
@@ -60,7 +59,7 @@ async fn main() -> Result<(), Problem> {
         }
         Ok(users)
     };
-    // The first that fails ends it all.
+    // The first failure ends the run.
     let ((), mut users) = tokio::try_join!(watching, working)?;
 
     for user in &mut users {
@@ -71,18 +70,18 @@ async fn main() -> Result<(), Problem> {
         user.check_all().await?;
     }
     println!("\n{}", environment.latencies);
-    println!("{left} uploads were given up by clients, and swept after a day");
+    println!("{left} abandoned uploads were swept");
     println!(
         "{} kills of the server, {} of clients",
         environment.kills(),
         environment.client_kills()
     );
     samples.check_growth()?;
-    println!("nothing grows, and every answer was right");
+    println!("no resource has grown, and all answers were correct");
     Ok(())
 }
 
-/// Kills the server in the first quarter, and measures it until the end.
+/// Kills the server in the first quarter, and measures the server until the end.
 async fn watch(
     server: &mut Server,
     environment: &Environment,
@@ -101,10 +100,10 @@ async fn watch(
         }
         sleep_until(until.into()).await;
         if line == LINES / 4 {
-            // Whoever waits for a server that was killed has found the new one by now.
+            // Users that wait for the restarted server reach it in this time.
             sleep(Duration::from_millis(500)).await;
             environment.kills_server.store(false, Ordering::SeqCst);
-            environment.latencies.start_over();
+            environment.latencies.clear();
         }
         let sample = Sample::take(server.id(), environment, started)?;
         println!("{sample}");

@@ -1,4 +1,4 @@
-//! What is measured: latencies by operation, and what the server holds over time.
+//! Measurements: [`Latencies`] of operations, and [`Samples`] of the server's resources.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::Problem;
 use crate::server::Environment;
 
-/// How long each operation took, by its name, in microseconds.
+/// Latencies in microseconds by the name of the operation.
 pub(crate) struct Latencies(Mutex<(Instant, BTreeMap<&'static str, Vec<u32>>)>);
 
 impl Default for Latencies {
@@ -25,8 +25,8 @@ impl Latencies {
         latencies.1.entry(operation).or_default().push(took);
     }
 
-    /// Forgets what was measured so far.
-    pub(crate) fn start_over(&self) {
+    /// Deletes all measurements.
+    pub(crate) fn clear(&self) {
         let mut latencies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *latencies = (Instant::now(), BTreeMap::new());
     }
@@ -60,21 +60,20 @@ impl fmt::Display for Latencies {
     }
 }
 
-/// What the server holds at a moment.
+/// The resources of the server at one time.
 pub(crate) struct Sample {
     elapsed: Duration,
     operations: usize,
-    /// In KiB.
-    resident: u64,
+    resident_kib: u64,
     descriptors: usize,
     files: usize,
-    /// Uploads and temporary files, which clients leave behind and a sweep removes after a day.
+    /// Files of uploads and temporary files. A sweep removes abandoned ones after a day.
     temporary: usize,
 }
 
 impl Sample {
     pub(crate) const HEADER: &str =
-        "seconds operations memory_KiB descriptors      files    temporary";
+        "seconds operations memory_KiB descriptors      files  temporary";
 
     /// Measures a process.
     ///
@@ -91,7 +90,7 @@ impl Sample {
         Ok(Self {
             elapsed: started.elapsed(),
             operations: environment.latencies.count(),
-            resident: resident.ok_or("the server has ended")?.parse()?,
+            resident_kib: resident.ok_or("the server has ended")?.parse()?,
             descriptors: fs::read_dir(format!("/proc/{process}/fd"))?.count(),
             files: permanent.len(),
             temporary: temporary.len(),
@@ -101,16 +100,16 @@ impl Sample {
 
 impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { operations, resident, descriptors, files, temporary, .. } = self;
+        let Self { operations, resident_kib, descriptors, files, temporary, .. } = self;
         let seconds = self.elapsed.as_secs();
         write!(
             f,
-            "{seconds:>7} {operations:>10} {resident:>10} {descriptors:>11} {files:>10} {temporary:>10}"
+            "{seconds:>7} {operations:>10} {resident_kib:>10} {descriptors:>11} {files:>10} {temporary:>10}"
         )
     }
 }
 
-/// All that was measured of a run.
+/// All samples of a run.
 pub(crate) struct Samples {
     duration: Duration,
     samples: Vec<Sample>,
@@ -125,8 +124,8 @@ impl Samples {
         self.samples.push(sample);
     }
 
-    /// Compares the last quarter with the second. Each may have a little more than before, for what
-    /// allocators keep and what clients happen to have open, and nothing beyond that.
+    /// Compares the last quarter with the second. The tolerance covers the reserves of allocators and the random number
+    /// of open connections.
     pub(crate) fn check_growth(&self) -> Result<(), Problem> {
         let mean = |quarter: u32, of: &dyn Fn(&Sample) -> f64| {
             let within = self.samples.iter().filter(|sample| {
@@ -139,20 +138,24 @@ impl Samples {
         };
         type Measure = (&'static str, fn(&Sample) -> f64, f64);
         let measures: [Measure; 3] = [
-            ("memory in KiB", |sample| sample.resident as f64, 8192.0),
+            ("memory in KiB", |sample| sample.resident_kib as f64, 8192.0),
             ("open descriptors", |sample| sample.descriptors as f64, 16.0),
             ("files", |sample| sample.files as f64, 64.0),
         ];
         let mut grown = Vec::new();
-        for (what, of, more) in measures {
+        for (resource, of, tolerance) in measures {
             let (before, after) = (mean(2, &of), mean(4, &of));
-            println!("{what}: {before:.0} in the second quarter, {after:.0} in the last");
-            // It does not fit either where there is no number.
-            let fits = after <= before * 1.1 + more;
-            if !fits {
-                grown.push(what);
+            println!("{resource}: {before:.0} in the second quarter, {after:.0} in the last");
+            // A NaN, the mean of no samples, fails as well.
+            let is_stable = after <= before * 1.1 + tolerance;
+            if !is_stable {
+                grown.push(resource);
             }
         }
-        if grown.is_empty() { Ok(()) } else { Err(format!("it grows: {grown:?}").into()) }
+        if grown.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("resources have grown: {grown:?}").into())
+        }
     }
 }

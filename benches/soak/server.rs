@@ -1,4 +1,4 @@
-//! [`Server`]: the program that serves, killed and measured; [`Environment`], what users know of it.
+//! [`Server`]: the process under test. [`Environment`]: its address, folder and counters, shared by the users.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader};
@@ -14,15 +14,15 @@ use ark_container_core::model::RegistryHost;
 use crate::Problem;
 use crate::measurements::Latencies;
 
-/// Ports that the system gives to nobody who does not ask for them: a client that tries to reach a server
-/// which was killed must not be connected with itself.
+/// Ports that the system does not assign to outgoing connections. With an assigned port, a client that connects to a
+/// killed server could connect to itself.
 const PORTS: std::ops::Range<u16> = 21_000..32_000;
 
-/// Longer than it takes until uploads are swept.
+/// Longer than the time after which uploads are swept.
 const EXPIRED_UPLOAD_AGE: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where everything happens.
+/// The program, its folder and address, and the counters of a run.
 pub(crate) struct Environment {
     program: PathBuf,
     home: PathBuf,
@@ -30,7 +30,7 @@ pub(crate) struct Environment {
     pub(crate) host: RegistryHost,
     port: u16,
     pub(crate) latencies: Latencies,
-    /// Whether the server is being killed now and then.
+    /// Whether the server is killed repeatedly.
     pub(crate) kills_server: AtomicBool,
     kills: AtomicUsize,
     client_kills: AtomicUsize,
@@ -53,11 +53,11 @@ impl Environment {
         })
     }
 
-    pub(crate) fn path(&self, below: &str) -> PathBuf {
-        self.home.join(below)
+    pub(crate) fn path(&self, relative: &str) -> PathBuf {
+        self.home.join(relative)
     }
 
-    /// The program with a home of its own.
+    /// Returns a command that runs the program with its own home.
     pub(crate) fn command(&self, line: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.args(line.split_whitespace()).current_dir(&self.home).env_clear();
@@ -78,12 +78,12 @@ impl Environment {
         self.client_kills.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// The files of the registry that are to stay, and those that are not: uploads and temporary ones.
+    /// Returns the permanent files of the registry, and the temporary ones, including uploads.
     pub(crate) fn files(&self) -> io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
         let mut folders = vec![self.backend.directory().to_owned()];
         let (mut permanent, mut temporary) = (Vec::new(), Vec::new());
         while let Some(folder) = folders.pop() {
-            // What is listed may be gone when it is looked at.
+            // A listed folder may be deleted meanwhile.
             let Ok(entries) = fs::read_dir(folder) else { continue };
             for entry in entries {
                 let Ok(entry) = entry else { continue };
@@ -102,7 +102,7 @@ impl Environment {
     }
 }
 
-/// A process that serves; killed when it is dropped.
+/// A server process. Dropping kills it.
 pub(crate) struct Server {
     process: Child,
 }
@@ -135,15 +135,15 @@ impl Server {
         Ok(())
     }
 
-    /// Ends the server as a person would, and makes sure that one which starts two days later removes what
-    /// clients left behind; how many files that were.
+    /// Terminates the server, and checks that a server started two days later removes the temporary files. Returns the
+    /// number of these files.
     pub(crate) async fn restart_and_check_sweep(
         &mut self,
         environment: &Environment,
     ) -> Result<usize, Problem> {
         let ended = Command::new("kill").arg(self.id().to_string()).status()?;
         if !ended.success() || self.process.wait()?.code() != Some(0) {
-            return Err("the server did not end well".into());
+            return Err("the server did not exit with 0".into());
         }
         let (_, temporary) = environment.files()?;
         for path in &temporary {
@@ -169,7 +169,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It fails only where the process has ended.
+        // Fails only if the process has ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,4 +1,4 @@
-//! [`User`]: somebody at work in an organization of their own, who knows what every answer has to be.
+//! [`User`]: sends requests in its own organization, and checks each answer.
 
 mod read;
 mod write;
@@ -23,13 +23,13 @@ use crate::server::Environment;
 
 const REPOSITORIES: [&str; 3] = ["job", "job/input", "job-2"];
 const TAGS: [&str; 4] = ["v1", "v2", "nightly", "latest"];
-/// The length of the layer that an image has to itself. All images of a user share one.
+/// The size of the unshared layer of each image. All images of a user share one more layer.
 const LAYER_BYTES: [usize; 6] = [100, 5_000, 40_000, 200_000, 700_000, 1_500_000];
 const SHARED_LAYER_BYTES: usize = 300_000;
-/// Above every organization of a user.
+/// Greater than the organizations of all users.
 const OTHER_ORGANIZATION: OrganizationId = OrganizationId::from_u128(u128::MAX);
 
-/// An image, and the folder that has it as an OCI layout.
+/// An image, and the folder with its OCI layout.
 struct Image {
     sample: SampleImage,
     layout: PathBuf,
@@ -43,7 +43,7 @@ pub(crate) struct User {
     repositories: BTreeMap<&'static str, Option<Contents>>,
 }
 
-/// A number below `end`. There is no seed: what happens at once cannot be repeated anyway.
+/// Returns a random number below `end`. There is no seed, because concurrent requests are not reproducible.
 fn random_below(end: usize) -> usize {
     (RandomState::new().hash_one(()) % end as u64) as usize
 }
@@ -69,7 +69,7 @@ impl User {
         Ok(Self { environment, organization, http: reqwest::Client::new(), images, repositories })
     }
 
-    /// Works until a moment, or until an answer is wrong.
+    /// Sends requests until a time, or until an answer is wrong.
     pub(crate) async fn work(mut self, until: Instant) -> Result<Self, Problem> {
         self.push_all_images().await?;
         while Instant::now() < until {
@@ -82,7 +82,7 @@ impl User {
             match done {
                 Ok(()) => {}
                 Err(problem) if kills_server && is_temporary(&problem) => {
-                    self.server_is_back().await?
+                    self.wait_for_server().await?
                 }
                 Err(problem) => {
                     let repository = self.path(name)?;
@@ -115,7 +115,7 @@ impl User {
         }
     }
 
-    /// Looks at everything that this user has.
+    /// Checks all content of the user.
     pub(crate) async fn check_all(&mut self) -> Result<(), Problem> {
         self.list_repositories().await?;
         for name in REPOSITORIES {
@@ -137,36 +137,36 @@ impl User {
 
     fn image(&self, digest: &Digest) -> Result<&Image, Problem> {
         let image = self.images.iter().find(|image| image.sample.digest() == *digest);
-        image.ok_or_else(|| format!("nobody pushed {digest}").into())
+        image.ok_or_else(|| format!("{digest} was not pushed").into())
     }
 
-    /// Any image and any tag.
+    /// Returns a random image and a random tag.
     fn random_image_and_tag(&self) -> Result<(Digest, Tag), Problem> {
         Ok((pick(&self.images).sample.digest(), pick(&TAGS).parse()?))
     }
 
-    /// A request for something of a repository, with a password that is good for it.
+    /// Returns a request for a resource of a repository, with a valid password.
     async fn request(
         &self,
         method: Method,
         name: &str,
-        below: &str,
+        resource: &str,
     ) -> Result<RequestBuilder, Problem> {
         let path = self.path(name)?;
         let scope = Scope::repository(path.clone(), Access::Delete);
         let credentials = self.environment.backend.credentials(&scope, &Default::default()).await?;
-        let url = format!("http://{}/v2/{path}/{below}", self.environment.host);
+        let url = format!("http://{}/v2/{path}/{resource}", self.environment.host);
         let request = self.http.request(method, url);
         Ok(request.basic_auth("AWS", Some(credentials.password.expose())))
     }
 
-    /// Notes how long something took that has been done.
+    /// Records the latency of a completed operation.
     fn record(&self, operation: &'static str, started: Instant) {
         self.environment.latencies.record(operation, started.elapsed());
     }
 }
 
-/// Whether somebody would try again, as while a server is started anew.
+/// Returns whether a retry can succeed, such as after a restart of the server.
 fn is_temporary(problem: &Problem) -> bool {
     let by_library = problem.downcast_ref::<ark_container_core::Error>();
     by_library.is_some_and(ark_container_core::Error::is_temporary)

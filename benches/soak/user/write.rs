@@ -1,4 +1,4 @@
-//! What users change: they push, delete, and break off.
+//! Operations that write: pushes, deletions and interrupted uploads.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -17,23 +17,23 @@ use super::{REPOSITORIES, TAGS, User, is_temporary, pick, random_below};
 use crate::Problem;
 use crate::contents::{Contents, check_interrupted};
 
-/// Longer than a server works on a request whose client is gone.
+/// Longer than the server processes a request after its client has disconnected.
 const CANCELLED_REQUEST_WAIT: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// About as long as a push takes, so that some are cut and some are not.
+/// About the duration of a push, so that some pushes are interrupted and some are not.
 const PUSH_MS: usize = 60;
 
-/// How a change ended that did not fail.
+/// The end of a command that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Done,
-    /// Nobody knows how far it went.
+    /// The result of the command is unknown.
     Killed,
 }
 
 impl User {
-    /// Has every image in every repository: what is there later is no growth. It takes no server, which is
-    /// killed meanwhile.
+    /// Pushes all images to all repositories, so that later pushes add no files. The pushes write to the folder,
+    /// because the server is killed meanwhile.
     pub(super) async fn push_all_images(&mut self) -> Result<(), Problem> {
         for name in REPOSITORIES {
             self.create(name).await?;
@@ -58,7 +58,7 @@ impl User {
         if random_below(4) == 0 {
             let line = format!("--quiet --create-repository {name} --organization");
             self.run(&format!("{line} {}", self.organization), None).await?;
-            self.record("create, typed", started);
+            self.record("create by CLI", started);
         } else {
             self.environment.backend.create_repository(&path, &CreateOptions::default()).await?;
             self.record("create", started);
@@ -82,18 +82,18 @@ impl User {
         self.update_contents(name, Some(before), Some(after), done).await
     }
 
-    /// A client whose connections go in the middle of it.
+    /// Pushes, and closes the connections at a random time.
     pub(super) async fn push_and_disconnect(
         &mut self,
         name: &'static str,
         before: Contents,
     ) -> Result<(), Problem> {
         let (digest, tag) = self.random_image_and_tag()?;
-        let moment = Duration::from_millis(random_below(PUSH_MS) as u64);
+        let duration = Duration::from_millis(random_below(PUSH_MS) as u64);
         let after = before.with_image(&tag, &digest);
-        match timeout(moment, self.send(name, &digest, &tag)).await {
+        match timeout(duration, self.send(name, &digest, &tag)).await {
             Ok(done) => self.update_contents(name, Some(before), Some(after), done).await,
-            Err(_) => self.check_after_cut(name, Some(before), Some(after)).await,
+            Err(_) => self.check_after_interruption(name, Some(before), Some(after)).await,
         }
     }
 
@@ -104,11 +104,11 @@ impl User {
         let push = push.with_endpoint(self.environment.host.clone()).with_tag(tag.clone());
         match push.await?.digest() {
             pushed if pushed == digest => Ok(()),
-            other => Err(format!("pushed {digest}, and it became {other}").into()),
+            other => Err(format!("pushed {digest}, the result is {other}").into()),
         }
     }
 
-    /// The program at work in the folder beside the server, and more often than not killed.
+    /// Pushes with the program, which writes to the folder beside the server. Two of three such programs are killed.
     pub(super) async fn push_by_program(
         &mut self,
         name: &'static str,
@@ -124,18 +124,18 @@ impl User {
         let after = before.with_image(&tag, &digest);
         match end {
             End::Done => {
-                self.record("push, typed", started);
+                self.record("push by CLI", started);
                 self.repositories.insert(name, Some(after));
                 Ok(())
             }
             End::Killed => {
                 self.environment.count_client_kill();
-                self.check_after_cut(name, Some(before), Some(after)).await
+                self.check_after_interruption(name, Some(before), Some(after)).await
             }
         }
     }
 
-    /// A client that announces more than it sends, and goes.
+    /// Disconnects during the body of an upload.
     pub(super) async fn interrupted_upload(&mut self, name: &'static str) -> Result<(), Problem> {
         let started = Instant::now();
         let request = self.request(Method::POST, name, "blobs/uploads/").await?;
@@ -148,11 +148,11 @@ impl User {
         let request = self.request(Method::PATCH, name, &url).await?;
         let broken = request.body(reqwest::Body::wrap_stream(some)).send().await;
         if broken.is_ok() {
-            return Err("a broken request was answered".into());
+            return Err("an interrupted request was answered".into());
         }
         let status = self.request(Method::GET, name, &url).await?.send().await?;
         expect(&status, StatusCode::NO_CONTENT)?;
-        self.record("half an upload", started);
+        self.record("broken upload", started);
         Ok(())
     }
 
@@ -210,7 +210,7 @@ impl User {
         Ok(())
     }
 
-    /// Keeps in mind what was done, or what is found where that is not known.
+    /// Updates the expected contents: with `after`, or with the actual contents after a temporary error.
     async fn update_contents(
         &mut self,
         name: &'static str,
@@ -223,12 +223,12 @@ impl User {
             return Ok(());
         };
         if is_temporary(&problem) {
-            self.check_after_cut(name, before, after).await?;
+            self.check_after_interruption(name, before, after).await?;
         }
         Err(problem)
     }
 
-    async fn check_after_cut(
+    async fn check_after_interruption(
         &mut self,
         name: &'static str,
         before: Option<Contents>,
@@ -241,7 +241,7 @@ impl User {
         Ok(())
     }
 
-    /// What there is in the folder.
+    /// Returns the actual contents in the folder.
     pub(super) async fn found(&self, name: &str) -> Result<Option<Contents>, Problem> {
         let (path, backend) = (self.path(name)?, &self.environment.backend);
         if !backend.repository_exists(&path).await? {
@@ -257,27 +257,27 @@ impl User {
         Ok(Some(found))
     }
 
-    /// Waits for the server that takes the environment of one that was killed.
-    pub(super) async fn server_is_back(&self) -> Result<(), Problem> {
+    /// Waits for the server that replaces a killed one.
+    pub(super) async fn wait_for_server(&self) -> Result<(), Problem> {
         let url = format!("http://{}/v2/", self.environment.host);
         let deadline = Instant::now() + TIMEOUT;
         while self.http.get(&url).send().await.is_err() {
             if Instant::now() > deadline {
-                return Err("the server does not come back".into());
+                return Err("the server does not respond".into());
             }
             sleep(Duration::from_millis(20)).await;
         }
         Ok(())
     }
 
-    /// Runs the program, which has to succeed unless it is killed.
+    /// Runs the program, which must succeed or be killed after `kill`.
     async fn run(&self, line: &str, kill: Option<Duration>) -> Result<End, Problem> {
         let mut command = self.environment.command(line);
         let line = line.to_owned();
         let running = tokio::task::spawn_blocking(move || {
             let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-            if let Some(moment) = kill {
-                std::thread::sleep(moment);
+            if let Some(delay) = kill {
+                std::thread::sleep(delay);
                 process.kill()?;
             }
             process.wait_with_output()
@@ -295,5 +295,5 @@ pub(super) fn expect(answer: &reqwest::Response, status: StatusCode) -> Result<(
     if answer.status() == status {
         return Ok(());
     }
-    Err(format!("{} answered {}, not {status}", answer.url(), answer.status()).into())
+    Err(format!("{} returned {}, not {status}", answer.url(), answer.status()).into())
 }
