@@ -1,8 +1,8 @@
 //! Runs the registry under load by many clients, for tests/heavy/soak.
 //!
 //! `soak PROGRAM SECONDS [USERS]` starts PROGRAM as the server of a new folder. Each user has its own organization, so
-//! the correct answer to each request is known. In the first quarter, the server is killed every few seconds. Afterwards,
-//! one process serves until the end. No resource may grow between the second and the last quarter.
+//! the correct answer to each request is known. In the first quarter, the server is killed every few seconds.
+//! Afterwards, one process serves until the end. No resource may grow between the second and the last quarter.
 
 #![expect(clippy::print_stdout, reason = "the output is the report")]
 

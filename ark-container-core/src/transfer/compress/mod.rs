@@ -1,7 +1,7 @@
 //! [`Compressor`]: compresses layers during a push, in concurrent blocks.
 //!
-//! The blocks of a layer have a fixed size. Each block becomes a gzip member or a zstd frame, independent of the others.
-//! A concatenation of members or frames is one file in both formats. The result is the same on every machine.
+//! The blocks of a layer have a fixed size. Each block becomes an independent gzip member or zstd frame. A concatenation
+//! of members or frames is one file in both formats. The result is the same on every machine.
 //!
 //! Source: <https://www.rfc-editor.org/rfc/rfc1952#section-2.2>, <https://www.rfc-editor.org/rfc/rfc8878#section-3>
 
@@ -138,8 +138,8 @@ impl Compressor {
 
     /// Returns the pieces of the compressed layer, and the outcome, which is set when the pieces end.
     ///
-    /// The pieces end with an error if the layer does not match its diff ID. `moved` receives the number of uncompressed
-    /// bytes of each piece.
+    /// The pieces end with an error if the layer does not match its diff ID. `moved` receives the number of
+    /// uncompressed bytes of each piece.
     ///
     /// # Errors
     /// Those of [`Blob::pieces`].
