@@ -1,6 +1,6 @@
-//! The least program on aws-sdk-ecr that lists repositories or logs in: what the SDK itself costs.
+//! A minimal program with aws-sdk-ecr, to measure the duration of the SDK alone.
 //!
-//! `ecr-side-by-side.sh` runs it next to `ark-catalog-container-tool`. It takes `list` or `login`.
+//! `bare-ecr list` lists repositories, and `bare-ecr login` logs in. `ecr-side-by-side.sh` runs both.
 
 use std::error::Error;
 use std::io::{self, Write as _};

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Build times from an empty target folder: the first command of the README without the run, and the release build of the tool. Prints
-# wall and CPU seconds, and fails where a goal is missed. Dependencies are downloaded before.
+# Measures builds from an empty target folder: the quickstart of the README, and the release build of the tool. Prints
+# wall-clock and CPU seconds, and fails if a goal is missed. Dependencies are downloaded before.
 #   benches/builds.sh [quickstart|release]…
-# About 10 minutes and 4 GB below TMPDIR, on a machine with nothing else to do.
+# About 10 minutes and 4 GB below TMPDIR, on an otherwise idle machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 builds=("$@")

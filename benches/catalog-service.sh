@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The example catalog_service under load, with the permission layer and without, in one run: requests per
-# second and latencies for listings and logins, of 100 users among 10,000 organizations with 100,000
-# repositories on this project's own fake of AWS, which works on the same processors.
+# Measures the example catalog_service under load, with and without the permission layer. Prints requests per second and
+# latencies of listings and logins by 100 users. The fake of AWS runs on the same processors, with 10,000 organizations
+# and 100,000 repositories.
 #   benches/catalog-service.sh [SECONDS=10] [CONNECTIONS=16]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,7 +14,7 @@ build catalog-service
 trap 'exec 3>&- || true; wait; rm -rf "$work"' EXIT
 mkfifo "$work/end"
 
-# Every connection goes through all users, each with a token of its own.
+# Each connection sends requests of all users in turn, each with its own token.
 cat >"$work/load.lua" <<'LUA'
 local users = {}
 for line in io.lines(os.getenv("TOKENS")) do
@@ -26,7 +26,7 @@ function request()
   next_user = next_user % #users + 1
   local user = users[next_user]
   local headers = { ["Authorization"] = "Bearer " .. user.token }
-  if os.getenv("ASKS") == "list" then
+  if os.getenv("OPERATION") == "list" then
     return wrk.format("GET", "/repositories?organization=" .. user.organization, headers)
   end
   headers["Content-Type"] = "application/json"
@@ -41,7 +41,7 @@ function done(summary, latency)
 end
 LUA
 
-printf '%-12s %-8s %12s %12s %12s %8s\n' asks layer requests/s "median ms" "99th ms" errors
+printf '%-12s %-8s %12s %12s %12s %8s\n' operation layer requests/s "median ms" "99th ms" errors
 for layer in bare guarded bare guarded; do
   rm -f "$work/url"
   target/release/examples/catalog-service "$layer" "$work/tokens" <"$work/end" >"$work/url" & pid=$!
@@ -49,13 +49,13 @@ for layer in bare guarded bare guarded; do
   until grep -q http "$work/url"; do kill -0 "$pid"; sleep 0.1; done
   url=$(<"$work/url")
   export TOKENS=$work/tokens
-  for asks in list credentials; do
-    export ASKS=$asks
-    # Every login is in the cache, and every connection open.
+  for operation in list credentials; do
+    export OPERATION=$operation
+    # Warm-up: afterwards, all logins are in the cache and all connections are open.
     wrk -t1 -c"$connections" -d3s -s "$work/load.lua" "$url" >/dev/null
     result=$(wrk -t1 -c"$connections" -d"${seconds}s" -s "$work/load.lua" "$url" | grep ^RESULT)
     read -r _ rate median high errors <<<"$result"
-    printf '%-12s %-8s %12s %12s %12s %8s\n' "$asks" "$layer" "$rate" "$median" "$high" "$errors"
+    printf '%-12s %-8s %12s %12s %12s %8s\n' "$operation" "$layer" "$rate" "$median" "$high" "$errors"
   done
   rss=$(awk '/VmHWM/ { print int($2 / 1024) }' "/proc/$pid/status")
   exec 3>&-

@@ -1,11 +1,11 @@
-//! The example `catalog_service` over the fake of AWS with 10,000 organizations of ten repositories each,
-//! for benches/catalog-service.sh.
+//! The example `catalog_service` for benches/catalog-service.sh, with a fake of AWS that has 10,000 organizations of ten
+//! repositories each.
 //!
-//! `catalog-service guarded|bare TOKENS` serves, and prints where. `bare` leaves out the permission layer,
-//! to tell what it costs. The file TOKENS gets a line for each of 100 users: a token, the organization that
-//! it is for, and a repository of that. It ends with its input.
+//! `catalog-service guarded|bare TOKENS` serves until its standard input ends, and prints its URL. `bare` has no
+//! permission layer. The program writes a line for each of 100 users to the file TOKENS: a token, its organization, and
+//! a repository of that organization.
 
-#![expect(clippy::print_stdout, reason = "benches/catalog-service.sh reads where it serves")]
+#![expect(clippy::print_stdout, reason = "benches/catalog-service.sh reads the URL")]
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -33,7 +33,7 @@ use tokio::net::TcpListener;
 mod service;
 
 const ORGANIZATIONS: u128 = 10_000;
-const REPOSITORIES_EACH: usize = 10;
+const REPOSITORIES_PER_ORGANIZATION: usize = 10;
 const USERS: u128 = 100;
 
 #[tokio::main]
@@ -47,7 +47,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let user = User::administrator("service");
     let store = LocalBackend::open(Some(folder.path()))?;
     let repositories = (0..ORGANIZATIONS).flat_map(|organization| {
-        (0..REPOSITORIES_EACH).map(move |number| repository(organization, number))
+        (0..REPOSITORIES_PER_ORGANIZATION).map(move |number| repository(organization, number))
     });
     let aws =
         FakeAws::builder(store).with_user(user.clone()).with_list(repositories).start().await?;
@@ -86,14 +86,18 @@ fn repository(organization: u128, number: usize) -> ListedRepository {
         .with_tag("ark:organization", organization.to_string())
 }
 
-/// Users of organizations that are spread over all of them.
+/// Returns the lines of the file TOKENS. The organizations of the users are distributed evenly.
 fn users(issuer: &TokenIssuer) -> Result<String, Box<dyn Error>> {
     let mut lines = String::new();
     for user in 0..USERS {
         let organization = OrganizationId::from_u128(user * ORGANIZATIONS / USERS);
         let token = TestToken::new(&format!("user:u{user}").parse()?);
         let token = issuer.token(&token.with_organizations([organization]))?;
-        writeln!(lines, "{token} {organization} catalog/job-{}", user % REPOSITORIES_EACH as u128)?;
+        writeln!(
+            lines,
+            "{token} {organization} catalog/job-{}",
+            user % REPOSITORIES_PER_ORGANIZATION as u128
+        )?;
     }
     Ok(lines)
 }

@@ -1,11 +1,11 @@
-# Shared by the scripts of this folder, which source it: programs, a working folder, measurements and goals.
+# Functions for the scripts of this folder: programs, a working folder, measurements and goals.
 #
-# A goal is one line on the screen and, if BENCH_TABLE names a file, one row of its Markdown table (benches/table.sh).
+# Each goal prints one line and, if BENCH_TABLE names a file, appends one row to its Markdown table (benches/table.sh).
 
 tool=${ARK_BIN:-$PWD/target/release/ark-catalog-container-tool}
 organization=2ea25035-6aa4-42fb-9955-92288ea1b972
 
-# need COMMAND[:PACKAGE]…: ends the script if a command is missing.
+# need COMMAND[:PACKAGE]…: exits if a command is missing.
 need() {
   local command
   for command; do
@@ -15,7 +15,7 @@ need() {
 }
 has() { command -v "$1" >/dev/null; }
 
-# build [EXAMPLE…]: the tool and examples of this folder.
+# build [EXAMPLE…]: builds the tool and examples of this folder.
 build() {
   cargo build --quiet --release -p ark-container-cli
   (($# == 0)) || cargo build --quiet --release -p ark-container-benches "${@/#/--example=}"
@@ -25,7 +25,7 @@ work=$(mktemp -d)
 pids=()
 trap 'kill "${pids[@]}" 2>/dev/null; wait; rm -rf "$work"' EXIT
 
-# isolate: no settings of this machine, a cache of its own, and AWS keys that no account knows.
+# isolate: sets an empty home with its own cache, and invalid AWS keys.
 isolate() {
   export ARK_ORGANIZATION=$organization
   export HOME="$work/home" XDG_CONFIG_HOME="$work/config" XDG_CACHE_HOME="$work/cache" XDG_DATA_HOME="$work/data"
@@ -42,14 +42,14 @@ until_answers() {
 }
 until_written() { for _ in $(seq 200); do [[ -s "$1" ]] && return; sleep 0.05; done; echo "nothing in $1" >&2; exit 1; }
 
-# serve: the embedded registry in the folder $work/registry. Sets `registry` to its host.
+# serve: starts the embedded registry in the folder $work/registry, and sets `registry` to its host.
 serve() {
   export ARK_REGISTRY="local:$work/registry"
   "$tool" --quiet --serve --listen 127.0.0.1:0 >"$work/address" 2>"$work/serve.log" & pids+=($!)
   until_written "$work/address"
   registry=$(cut -d/ -f1 "$work/address")
 }
-# distribution FOLDER ADDRESS LEVEL [HTTP_OPTIONS]: Debian's docker-registry, which logs requests at the level info.
+# distribution FOLDER ADDRESS LEVEL [HTTP_OPTIONS]: starts Debian's docker-registry. The level info logs requests.
 distribution() {
   cat >"$work/distribution.yml" <<YAML
 version: 0.1
@@ -60,7 +60,7 @@ YAML
   docker-registry serve "$work/distribution.yml" >"$work/distribution.log" 2>&1 & pids+=($!)
 }
 
-# measure NAME RUNS PREPARE COMMAND: writes NAME.result: median seconds, mean CPU seconds, maximum KiB in memory.
+# measure NAME RUNS PREPARE COMMAND: writes NAME.result: median seconds, mean CPU seconds, maximum memory in KiB.
 measure() {
   local name=$1 count=$2 prepare=$3 command=$4
   : >"$work/memory"
@@ -70,10 +70,10 @@ measure() {
     "$(sort -n "$work/memory" | tail -1)" >"$work/$name.result"
 }
 
-# The peers that copy images, of which skopeo is always there.
+# The installed peers that copy images. The scripts require skopeo.
 peers=(skopeo)
 for peer in crane regctl oras; do has "$peer" && peers+=("$peer"); done
-# peer_push PEER LAYOUT HOST [tls]: its command that pushes a layout.
+# peer_push PEER LAYOUT HOST [tls]: prints the peer's command that pushes a layout.
 peer_push() {
   local peer=$1 layout=$2 to=$3/bench/$1:v1 from
   from=$layout@$(jq -r '.manifests[0].digest' "$layout/index.json")
@@ -87,7 +87,7 @@ peer_push() {
     oras-tls) echo "oras copy --no-tty --from-oci-layout $from --to-ca-file $SSL_CERT_FILE $to" ;;
   esac
 }
-# peer_pull PEER IMAGE LAYOUT: its command that pulls from a registry without TLS, with the login of $work/login.
+# peer_pull PEER IMAGE LAYOUT: prints the peer's command that pulls over HTTP with the login in $work/login.
 peer_pull() {
   local from=$2 to=$3
   printf 'env DOCKER_CONFIG=%s ' "$work/login"
@@ -100,9 +100,9 @@ peer_pull() {
 }
 
 failed=0
-# title WORK: the work that the next lines are about. Results of the last one are deleted.
+# title WORK: prints the title of the next results, and deletes the earlier results.
 title() { printf '\n%s\n' "$1"; work_title=$1; rm -f "$work"/*.result; }
-# lines NAME…: the results of those that were measured.
+# lines NAME…: prints the results that exist.
 lines() {
   local name
   printf '  %-20s %10s %10s %10s %9s %11s\n' "" wall CPU memory requests sent
@@ -115,8 +115,7 @@ lines() {
 }
 # The fields of a result.
 wall=1 cpu=2 memory=3 bytes=5
-# ratio FIELD OURS PEER [GOAL]: prints the ratio, and fails where it is above the goal. A peer that was not measured has
-# none.
+# ratio FIELD OURS PEER [GOAL]: prints the ratio, and fails if it exceeds the goal. A peer without a result is skipped.
 ratio() {
   [[ -s "$work/$3.result" ]] || return 0
   awk -v field="$1" -v name="$2" -v peer="$3" -v goal="${4:-}" -v work="$work_title" -v table="${BENCH_TABLE:-/dev/null}" '
@@ -135,7 +134,7 @@ ratio() {
       exit met == "no"
     }' "$work/$2.result" "$work/$3.result" || failed=1
 }
-# at_most FIELD NAME LIMIT: the same without a peer; the limit is in seconds or KiB.
+# at_most FIELD NAME LIMIT: compares a value with a limit in seconds or KiB.
 at_most() {
   awk -v field="$1" -v name="$2" -v limit="$3" -v work="$work_title" -v table="${BENCH_TABLE:-/dev/null}" '
     {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Copies an image of two platforms, ten layers and 1 GiB from a registry with TLS into the embedded registry, next to
-# skopeo, and crane where it is installed, in one run. Prints medians, the requests to the source of a first and of an
-# unchanged copy, and fails where a goal is missed.
+# Copies an image of two platforms, ten layers and 1 GiB from a registry with TLS into the embedded registry, compared
+# with skopeo, and crane if installed. Prints medians, and the requests to the source for a first and an unchanged copy.
+# Fails if a goal is missed.
 #   benches/copy-side-by-side.sh [RUNS=5]
 # About 5 minutes and 4 GB below TMPDIR.
 set -euo pipefail
@@ -15,8 +15,8 @@ build
 isolate
 mkdir -p "$work/login"
 
-# 0.0.0.0 is an address of this machine that no client takes for loopback, so all of them use TLS.
-authority "$work"
+# All clients use TLS for 0.0.0.0, an address of this machine that is not a loopback address.
+certificate_authority "$work"
 port=$(free_port 0.0.0.0)
 distribution "$work/source" "0.0.0.0:$port" info "tls: {certificate: $work/certificate.pem, key: $work/key.pem}"
 serve
@@ -29,7 +29,7 @@ jq -c -s '{schemaVersion: 2, mediaType: "application/vnd.oci.image.index.v1+json
     .[0].manifests[0] + {platform: {os: "linux", architecture: "amd64"}},
     .[1].manifests[0] + {platform: {os: "linux", architecture: "arm64"}}]}' \
   "$work/amd64/index.json" "$work/arm64/index.json" | tr -d '\n' >"$work/index"
-described application/vnd.oci.image.index.v1+json "$work/index" |
+descriptor application/vnd.oci.image.index.v1+json "$work/index" |
   jq -c '{schemaVersion: 2, manifests: [.]}' >"$work/image/index.json"
 keep "$work/image" "$work/index"
 rm -r "$work/amd64" "$work/arm64"
@@ -44,7 +44,7 @@ ours="$tool --quiet --copy docker://0.0.0.0:$port/bench/image:v1 --to bench/imag
 copies="docker://0.0.0.0:$port/bench/image:v1 docker://$registry/prod/$organization/bench/image:v1"
 peer="env DOCKER_CONFIG=$work/login skopeo --insecure-policy copy -q --all --src-cert-dir $work/tls --dest-tls-verify=false --authfile $work/login/config.json $copies"
 
-# requests COMMAND: how many requests it makes to the source.
+# requests COMMAND: prints the number of requests to the source.
 requests() {
   local before; before=$(grep -c '" 200\|" 404\|" 401\|" 206' "$work/distribution.log" || true)
   $1 >/dev/null

@@ -1,4 +1,4 @@
-//! The limit of a push of plain layers: the encoder and both SHA-256 on one thread, with nothing sent.
+//! The minimum CPU time of a push of uncompressed layers: the encoder and both SHA-256 on one thread, without a push.
 //!
 //! `encoder-limit COMPRESSION FILE…` compresses each file as one layer.
 

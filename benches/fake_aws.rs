@@ -1,9 +1,9 @@
-//! The project's own fake of AWS as a process, with an account of any size.
+//! The fake of AWS as a process, with an account of any size.
 //!
-//! `fake-aws TOTAL OURS` has so many repositories, some of them the standard organization's. It prints
-//! the environment that reaches it, one variable on a line, and an empty line. Then each line that
-//! it reads is answered with the number of calls since the last one; the end of its input is its end.
-//! A line may have what goes wrong from then on: `throttle ACTION`, once, `silence ACTION`, or `heal`.
+//! `fake-aws TOTAL OURS` serves TOTAL repositories, OURS of them of the default organization, until its standard input
+//! ends. The program prints the environment variables of its clients, one on each line, and an empty line. For each
+//! line of its input, the program prints the number of calls since the last line. The line `throttle ACTION` throttles
+//! the next call, `hang ACTION` delays responses by ten minutes, and `clear` ends both.
 
 use std::error::Error;
 use std::io::{self, BufRead as _, Write as _};
@@ -13,8 +13,8 @@ use ark_container_core::backend::local::LocalBackend;
 use ark_container_core::model::OrganizationId;
 use ark_container_fakes::aws::{FakeAws, Fault, ListedRepository, User};
 
-/// Longer than any client waits.
-const SILENCE: Duration = Duration::from_secs(600);
+/// Longer than the timeouts of all clients.
+const RESPONSE_DELAY: Duration = Duration::from_secs(600);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -39,12 +39,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     stdout.flush()?;
     for line in io::stdin().lock().lines() {
         let line = line?;
-        if line == "heal" {
+        if line == "clear" {
             aws.clear_faults();
         }
         match line.split_once(' ') {
             Some(("throttle", action)) => aws.inject(Fault::throttle().on(action).times(1)),
-            Some(("silence", action)) => aws.inject(Fault::slow(SILENCE).on(action)),
+            Some(("hang", action)) => aws.inject(Fault::slow(RESPONSE_DELAY).on(action)),
             _ => {}
         }
         writeln!(stdout, "{}", aws.calls().len())?;
@@ -54,7 +54,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Ours are spread over the others, which are of as many organizations as there are hundreds.
+/// Returns a repository of the account. Repositories of the default organization are distributed evenly. Other
+/// organizations have 100 repositories each.
 fn repository(index: usize, total: usize, ours: usize) -> ListedRepository {
     let organization = match index * ours / total != (index + 1) * ours / total {
         true => OrganizationId::TBD,

@@ -1,8 +1,8 @@
-# Layouts and archives with nothing to run, and the certificate of a registry, for the scripts that source this file.
+# Functions that create OCI layouts, archives, and the certificate of a registry. The images are not runnable.
 
-# authority FOLDER: makes an authority, FOLDER/tls/ca.crt, which programs trust from then on, and its certificate and
-# key for 0.0.0.0, FOLDER/certificate.pem and FOLDER/key.pem.
-authority() {
+# certificate_authority FOLDER: creates the authority FOLDER/tls/ca.crt, and its certificate and key for 0.0.0.0,
+# FOLDER/certificate.pem and FOLDER/key.pem. Programs started afterwards trust the authority.
+certificate_authority() {
   local folder=$1
   mkdir -p "$folder/tls"
   {
@@ -16,12 +16,12 @@ authority() {
   export SSL_CERT_FILE="$folder/tls/ca.crt"
 }
 
-# described MEDIA_TYPE FILE: its descriptor.
-described() {
+# descriptor MEDIA_TYPE FILE: prints the descriptor of a file.
+descriptor() {
   printf '{"mediaType":"%s","digest":"sha256:%s","size":%d}' \
     "$1" "$(sha256sum "$2" | cut -d' ' -f1)" "$(stat -c %s "$2")"
 }
-# keep LAYOUT FILE: moves the file to where its digest says.
+# keep LAYOUT FILE: moves the file to the path of its digest.
 keep() { mv "$2" "$1/blobs/sha256/$(sha256sum "$2" | cut -d' ' -f1)"; }
 joined() { local IFS=,; echo "$*"; }
 quoted() { joined "${@/#/\"}" | sed 's/,/",/g; s/$/"/'; }
@@ -31,8 +31,8 @@ configuration() {
     "$(quoted "$@")"
 }
 
-# layout FOLDER COUNT BYTES [zero]: an image with COUNT layers of noise or of one hole. They are labeled as compressed:
-# no client reads them.
+# layout FOLDER COUNT BYTES [zero]: creates an image with COUNT layers of random bytes or zeros. The media type is gzip:
+# no client decompresses the layers.
 layout() {
   local folder=$1 count=$2 bytes=$3 layers=() diff_ids=() layer config manifest
   mkdir -p "$folder/blobs/sha256"
@@ -42,27 +42,27 @@ layout() {
       zero) truncate -s "$bytes" "$layer" ;;
       *) head -c "$bytes" /dev/urandom >"$layer" ;;
     esac
-    layers+=("$(described application/vnd.oci.image.layer.v1.tar+gzip "$layer")")
+    layers+=("$(descriptor application/vnd.oci.image.layer.v1.tar+gzip "$layer")")
     diff_ids+=("$(grep -o 'sha256:[0-9a-f]*' <<<"${layers[-1]}")")
     mv "$layer" "$folder/blobs/sha256/${diff_ids[-1]#sha256:}"
   done
   configuration "${diff_ids[@]}" >"$config"
   printf '{"schemaVersion":2,"mediaType":"%s","config":%s,"layers":[%s]}' \
     application/vnd.oci.image.manifest.v1+json \
-    "$(described application/vnd.oci.image.config.v1+json "$config")" "$(joined "${layers[@]}")" >"$manifest"
+    "$(descriptor application/vnd.oci.image.config.v1+json "$config")" "$(joined "${layers[@]}")" >"$manifest"
   printf '{"schemaVersion":2,"manifests":[%s]}' \
-    "$(described application/vnd.oci.image.manifest.v1+json "$manifest")" >"$folder/index.json"
+    "$(descriptor application/vnd.oci.image.manifest.v1+json "$manifest")" >"$folder/index.json"
   echo '{"imageLayoutVersion":"1.0.0"}' >"$folder/oci-layout"
   keep "$folder" "$config"
   keep "$folder" "$manifest"
 }
 
-# real_layers FOLDER COUNT MEBIBYTES: tars of this machine's files, the same on every run: LAYER.tar.
+# real_layers FOLDER COUNT MEBIBYTES: creates reproducible tar files NUMBER.tar of files of this machine.
 real_layers() {
   local folder=$1 count=$2 mebibytes=$3 number
   mkdir -p "$folder"
   find /usr -xdev -type f -readable -size -64M -printf '%s %P\n' | LC_ALL=C sort -k2 |
-    # Neighbours are alike, so each layer takes every so many-th file.
+    # Adjacent files are similar, so they go to different layers.
     awk -v count="$count" -v limit="$((mebibytes << 20))" -v folder="$folder" '
       { layer = NR % count; size[layer] += $1 }
       size[layer] <= limit { sub(/^[0-9]+ /, ""); print > (folder "/" layer ".list") }'
@@ -72,7 +72,7 @@ real_layers() {
   done
 }
 
-# kind_layer system|python|binaries|media FILE: a tar of at most 200 MiB of this machine's files of one kind.
+# kind_layer system|python|binaries|media FILE: creates a tar of at most 200 MiB of files of one kind.
 kind_layer() {
   case $1 in
     system) files /usr/sbin | take 100; files /usr/share | take 100 ;;
@@ -84,15 +84,15 @@ kind_layer() {
   esac >"$2.list"
   tar -P --mtime=@0 --owner=0 --group=0 --numeric-owner -cf "$2" -T "$2.list" 2>/dev/null
 }
-# files FOLDER [FIND_OPTION…]: sizes and paths. Some folders of this machine may not be readable.
+# files FOLDER [FIND_OPTION…]: prints sizes and paths. Unreadable folders are skipped.
 files() {
   { find "$@" -type f -readable -size -64M ! -path "${TMPDIR:-/tmp}/*" -printf '%s %p\n' 2>/dev/null || true; } |
     LC_ALL=C sort -k2
 }
-# take MEBIBYTES: the paths of the first files that fit.
+# take MEBIBYTES: prints the paths of the first files up to a total size.
 take() { awk -v limit="$(($1 << 20))" 'size + $1 <= limit { size += $1; sub(/^[0-9]+ /, ""); print }'; }
 
-# docker_archive FILE NAME LAYER…: as docker saves an image.
+# docker_archive FILE NAME LAYER…: creates an archive in the format of `docker save`.
 docker_archive() {
   local file=$1 name=$2 layer folder layers=() diff_ids=(); shift 2
   folder=$(mktemp -d -p "$(dirname "$file")")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Pulls from the embedded registry into an OCI layout by this project's command line, next to skopeo, and crane, regctl
-# and oras where they are installed, in one run. Prints medians and ratios, and fails where a goal is missed.
+# Compares pulls from the embedded registry into an OCI layout with skopeo, and crane, regctl and oras if installed.
+# Prints medians and ratios, and fails if a goal is missed.
 #   benches/pull-side-by-side.sh [RUNS=5]
 # About 3 minutes and 4 GB below TMPDIR.
 set -euo pipefail

@@ -1,15 +1,14 @@
 #!/usr/bin/env bash
-# Pushes by this project's command line, next to skopeo, docker, podman and curl, and crane, regctl and oras where they
-# are installed, in one run, into a registry that discards (benches/sink.rs), so that the client is measured.
-# Prints medians and ratios, and fails where a goal is missed.
+# Compares pushes with skopeo, docker, podman and curl, and crane, regctl and oras if installed. The registry discards
+# the content (benches/sink.rs), to measure only the client. Prints medians and ratios, and fails if a goal is missed.
 #   benches/push-side-by-side.sh [RUNS=5] [layout|tls|archive|kinds|small|many|large]…
-# Without a choice, all of them: about 25 minutes and 8 GB below TMPDIR.
+# The default is all: about 25 minutes and 8 GB below TMPDIR.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 runs=${1:-5}
 (($#)) && shift
-parts=("$@")
-((${#parts[@]})) || parts=(layout tls archive kinds small many large)
+scenarios=("$@")
+((${#scenarios[@]})) || scenarios=(layout tls archive kinds small many large)
 source benches/common.sh
 source benches/images.sh
 
@@ -17,9 +16,9 @@ need curl dockerd:docker.io hyperfine jq openssl podman skopeo /usr/bin/time:tim
 build encoder-limit sink
 isolate
 export ARK_REGISTRY=ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod
-authority "$work"
+certificate_authority "$work"
 
-# sink NAME OPTIONS…: starts one, and sets NAME to its host and NAME_tls to that for TLS.
+# sink NAME OPTIONS…: starts a sink, and sets NAME to its host for HTTP and NAME_tls to its host for TLS.
 sink() {
   local name=$1; shift
   target/release/examples/sink "$@" >"$work/$name.env" & pids+=($!)
@@ -27,22 +26,22 @@ sink() {
   printf -v "$name" '%s' "$(sed -n 's/^PLAIN=//p' "$work/$name.env")"
   printf -v "${name}_tls" '%s' "$(sed -n 's/^TLS=//p' "$work/$name.env")"
 }
-# ours SINK SOURCE [OPTIONS…]: the command line of a push; its login is in the cache from then on.
+# ours SINK SOURCE [OPTIONS…]: prints the command of a push, and logs in, so that the login is in the cache.
 ours() {
   local sink=$1 source=$2; shift 2
   echo "env AWS_ENDPOINT_URL=http://$sink $tool --quiet --push bench/image:v1 --from $source $*"
   AWS_ENDPOINT_URL="http://$sink" "$tool" --quiet --login bench/image >/dev/null
 }
-# archive_by_skopeo SINK ARCHIVE
+# archive_by_skopeo SINK ARCHIVE: prints the command of a push.
 archive_by_skopeo() {
   echo "skopeo --insecure-policy copy -q --dest-tls-verify=false docker-archive:$2 docker://$1/bench/skopeo:v1"
 }
-# The registry forgets its contents, or this machine also empties its cache, or only the counts start again.
-forget() { echo "curl -sf -o /dev/null -X DELETE http://$1/counts"; }
-forget_all() { echo "sh -c 'rm -rf $XDG_CACHE_HOME; $(forget "$1")'"; }
-remember() { echo "curl -sf -o /dev/null http://$1/counts"; }
+# Print commands with SINK that delete the sink's contents, those and the push cache, or only the sink's counts.
+delete_contents() { echo "curl -sf -o /dev/null -X DELETE http://$1/counts"; }
+delete_all() { echo "sh -c 'rm -rf $XDG_CACHE_HOME; $(delete_contents "$1")'"; }
+reset_counts() { echo "curl -sf -o /dev/null http://$1/counts"; }
 
-# measure_push NAME SINK RUNS PREPARE COMMAND: adds the requests and bytes of the last run to the result.
+# measure_push NAME SINK RUNS PREPARE COMMAND: measures, and adds the requests and bytes of the last run to the result.
 measure_push() {
   measure "$1" "$3" "$4" "$5"
   echo "$(<"$work/$1.result") $(curl -sf "http://$2/counts")" >"$work/$1.result"
@@ -55,7 +54,7 @@ measure_peers() {
   done
 }
 
-# uploads URL LAYOUT: one curl that sends the blobs of a layout, one after the other.
+# uploads URL LAYOUT: prints the command of a curl that uploads the blobs of a layout sequentially.
 uploads() {
   local blob
   printf 'curl -sf --cacert %s -H Expect:' "$SSL_CERT_FILE"
@@ -76,19 +75,19 @@ compare_layout() {
   ratio $wall ours curl 1.3
   at_most $memory ours $((24 << 10))
 }
-part_layout() {
+scenario_layout() {
   large_layout
   title "push OCI layout of 8 x 128 MiB, HTTP"
-  local fresh; fresh=$(forget "$plain")
+  local fresh; fresh=$(delete_contents "$plain")
   measure_push ours "$plain" "$runs" "$fresh" "$(ours "$plain" "oci:$work/large")"
   measure_peers "$plain" "$plain" "$runs" "$fresh" "$work/large"
   measure_push curl "$plain" "$runs" "$fresh" "$(uploads "http://$plain" "$work/large")"
   compare_layout 1
 }
-part_tls() {
+scenario_tls() {
   large_layout
   title "push OCI layout of 8 x 128 MiB, TLS"
-  local fresh; fresh=$(forget "$encrypted")
+  local fresh; fresh=$(delete_contents "$encrypted")
   measure_push ours "$encrypted" "$runs" "$fresh" "$(ours "$encrypted" "oci:$work/large")"
   measure_peers "$encrypted" "$encrypted_tls" "$runs" "$fresh" "$work/large" tls
   measure_push curl "$encrypted" "$runs" "$fresh" "$(uploads "https://$encrypted_tls" "$work/large")"
@@ -104,17 +103,17 @@ start_docker() {
   echo "dockerd does not start (it needs root)" >&2; tail "$work/docker.log" >&2; exit 1
 }
 
-# compress_next_to_limit ARCHIVE LAYER…: pushes with each compression, and the encoder alone.
-compress_next_to_limit() {
+# measure_compression ARCHIVE LAYER…: measures pushes with each compression, and the encoder alone.
+measure_compression() {
   local archive=$1 fresh compression; shift
-  fresh=$(forget_all "$plain")
+  fresh=$(delete_all "$plain")
   for compression in gzip zstd; do
     measure_push $compression "$plain" "$runs" "$fresh" "$(ours "$plain" "docker-archive:$archive" --compression $compression)"
     measure $compression-limit "$runs" "" "target/release/examples/encoder-limit $compression $*"
   done
   measure_push skopeo "$plain" "$runs" "$fresh" "$(archive_by_skopeo "$plain" "$archive")"
 }
-# compare_compression: the limit is the encoder and both SHA-256 on one thread, so the CPU time counts.
+# compare_compression [ZSTD_SIZE_GOAL]: compares CPU time with the limit, the encoder with both SHA-256 on one thread.
 compare_compression() {
   ratio $wall gzip skopeo 0.4
   ratio $bytes gzip skopeo 1.05
@@ -124,30 +123,30 @@ compare_compression() {
   ratio $cpu zstd zstd-limit 1.05
 }
 
-# Real files in layers that are compressed during the push. Of docker, whose daemon pushes, only the wall time counts.
-part_archive() {
+# Layers of real files, which the push compresses. Only the wall time of docker is valid, because its daemon pushes.
+scenario_archive() {
   local image=$work/image.tar rebuilt=$work/rebuilt.tar first
   real_layers "$work/layers" 5 192
   docker_archive "$image" bench:v1 "$work"/layers/{0,1,2,3,4}.tar
-  # After a rebuild, the last layer is another.
+  # A rebuild changes the last layer.
   tar -C "$PWD" --mtime=@0 -cf "$work/layers/changed.tar" ark-container-core ark-container-cli
   docker_archive "$rebuilt" bench:v1 "$work"/layers/{0,1,2,3,changed}.tar
 
   title "push docker archive of $(($(stat -c %s "$image") >> 20)) MiB of /usr"
-  compress_next_to_limit "$image" "$work"/layers/{0,1,2,3,4}.tar
+  measure_compression "$image" "$work"/layers/{0,1,2,3,4}.tar
   rm -r "$work/layers"
-  first="sh -c '$(forget "$plain"); $(ours "$plain" "docker-archive:$image") >/dev/null'"
+  first="sh -c '$(delete_contents "$plain"); $(ours "$plain" "docker-archive:$image") >/dev/null'"
   measure_push rebuilt "$plain" "$runs" "$first" "$(ours "$plain" "docker-archive:$rebuilt")"
-  first="sh -c '$(forget "$plain"); $(archive_by_skopeo "$plain" "$image")'"
+  first="sh -c '$(delete_contents "$plain"); $(archive_by_skopeo "$plain" "$image")'"
   measure_push skopeo-rebuilt "$plain" "$runs" "$first" "$(archive_by_skopeo "$plain" "$rebuilt")"
 
   start_docker
   $docker load -q -i "$image" >/dev/null
   $docker tag bench:v1 "$plain/bench/docker:v1"
-  measure_push docker "$plain" "$runs" "$(forget_all "$plain")" "$docker push -q $plain/bench/docker:v1"
+  measure_push docker "$plain" "$runs" "$(delete_all "$plain")" "$docker push -q $plain/bench/docker:v1"
   local podman="podman --root $work/podman --runroot $work/podman-run --storage-driver vfs"
   $podman load -q -i "$image" >/dev/null
-  measure_push podman "$plain" "$runs" "$(forget_all "$plain")" "$podman push -q --tls-verify=false bench:v1 docker://$plain/bench/podman:v1"
+  measure_push podman "$plain" "$runs" "$(delete_all "$plain")" "$podman push -q --tls-verify=false bench:v1 docker://$plain/bench/podman:v1"
   $podman system reset -f >/dev/null 2>&1
 
   lines gzip gzip-limit zstd zstd-limit rebuilt skopeo skopeo-rebuilt docker podman
@@ -157,25 +156,25 @@ part_archive() {
   rm "$image" "$rebuilt"
 }
 
-# Kinds of content on which the settings of the encoders were not chosen alone: one layer each.
-part_kinds() {
+# One layer of each kind of content, to check the settings of the encoders.
+scenario_kinds() {
   local kind
   for kind in system python binaries media; do
     kind_layer $kind "$work/$kind.tar"
     docker_archive "$work/image.tar" bench:v1 "$work/$kind.tar"
     title "push docker archive of $(($(stat -c %s "$work/$kind.tar") >> 20)) MiB of $kind files"
-    compress_next_to_limit "$work/image.tar" "$work/$kind.tar"
+    measure_compression "$work/image.tar" "$work/$kind.tar"
     lines gzip gzip-limit zstd zstd-limit skopeo
     compare_compression
     rm "$work/image.tar" "$work/$kind.tar"
   done
 }
 
-# 50 ms per request: the time is the number of requests that follow each other.
-part_small() {
+# With 50 ms per request, the time depends on the number of sequential requests.
+scenario_small() {
   layout "$work/small" 5 10000
   title "push 5 layers of 10 kB, 50 ms per request"
-  local first again; first=$(forget "$slow") again=$(remember "$slow")
+  local first again; first=$(delete_contents "$slow") again=$(reset_counts "$slow")
   measure_push first "$slow" "$((runs * 4))" "$first" "$(ours "$slow" "oci:$work/small")"
   measure_push again "$slow" "$((runs * 4))" "$again" "$(ours "$slow" "oci:$work/small")"
   measure_peers "$slow" "$slow" "$runs" "$first" "$work/small"
@@ -186,25 +185,25 @@ part_small() {
   at_most $wall again 0.085
 }
 
-part_many() {
+scenario_many() {
   local speed
   layout "$work/many" 200 100000
   for speed in plain slow; do
     title "push 200 layers of 100 kB$([[ $speed == plain ]] || echo ', 50 ms per request')"
-    measure_push ours "${!speed}" "$runs" "$(forget "${!speed}")" "$(ours "${!speed}" "oci:$work/many")"
-    measure_peers "${!speed}" "${!speed}" "$runs" "$(forget "${!speed}")" "$work/many"
+    measure_push ours "${!speed}" "$runs" "$(delete_contents "${!speed}")" "$(ours "${!speed}" "oci:$work/many")"
+    measure_peers "${!speed}" "${!speed}" "$runs" "$(delete_contents "${!speed}")" "$work/many"
     lines ours "${peers[@]}"
     ratio $wall ours crane
     ratio $wall ours skopeo 1
   done
 }
 
-# One layer that is far larger than the memory limit; it is read from a hole.
-part_large() {
+# One layer far larger than the memory limit, from a sparse file.
+scenario_large() {
   layout "$work/hole" 1 $((10 << 30)) zero
   title "push one layer of 10 GiB"
-  measure_push ours "$plain" 1 "$(forget "$plain")" "$(ours "$plain" "oci:$work/hole")"
-  measure_push curl "$plain" 1 "$(forget "$plain")" "$(uploads "http://$plain" "$work/hole")"
+  measure_push ours "$plain" 1 "$(delete_contents "$plain")" "$(ours "$plain" "oci:$work/hole")"
+  measure_push curl "$plain" 1 "$(delete_contents "$plain")" "$(uploads "http://$plain" "$work/hole")"
   lines ours curl
   ratio $wall ours curl 1.3
   at_most $memory ours $((24 << 10))
@@ -213,5 +212,5 @@ part_large() {
 sink plain
 sink encrypted --tls "$work/certificate.pem" "$work/key.pem"
 sink slow --delay 50
-for part in "${parts[@]}"; do "part_$part"; done
+for scenario in "${scenarios[@]}"; do "scenario_$scenario"; done
 exit $failed

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Upload and download of one blob: the embedded registry next to Debian's docker-registry, in one run, on the same bytes
-# and disk, through curl. Prints medians and ratios, and fails where a goal is missed.
+# Compares the upload and download of one blob to the embedded registry and Debian's docker-registry, with curl, on the
+# same bytes and disk. Prints medians and ratios, and fails if a goal is missed.
 #   benches/registry-throughput.sh [MEBIBYTES=512] [ROUNDS=5]
 # About 1 minute and 2 GB below TMPDIR.
 set -euo pipefail
@@ -29,7 +29,7 @@ peer_repository="http://127.0.0.1:$port/v2/bench/blob"
 head -c "$((mebibytes << 20))" /dev/urandom >"$work/blob"
 digest="sha256:$(sha256sum "$work/blob" | cut -d' ' -f1)"
 
-# upload NAME REPOSITORY: one POST, one streamed PUT; then the blob is deleted for the next round.
+# upload NAME REPOSITORY: one POST and one streamed PUT.
 upload() {
   local location
   location=$(curl -sf -K "$work/$1.curl" -X POST -D - -o /dev/null "$2/blobs/uploads/" |
@@ -50,12 +50,12 @@ for _ in $(seq "$rounds"); do
     upload "$name" "${!repository}"
     download "$name" "${!repository}"
     curl -sf -K "$work/$name.curl" -X DELETE -o /dev/null "${!repository}/blobs/$digest"
-    # The peer unlinks a deleted blob but keeps its bytes; a fresh upload must write them again.
+    # docker-registry keeps the bytes of a deleted blob. The next upload must write them again.
     rm -rf "$work/peer/docker/registry/v2/blobs"
   done
 done
 
-# Ratios of times: 2.5 times the throughput of the peer for an upload, and twice for a download.
+# The goals are ratios of times: 2.5 times the throughput of the peer for an upload, twice for a download.
 for goal in upload:0.4 download:0.5; do
   way=${goal%:*}
   title "$way of $mebibytes MiB, embedded registry"

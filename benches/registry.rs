@@ -1,8 +1,8 @@
-//! What the local registry and the permission layer cost: `cargo bench --bench registry [FILTER]`.
+//! Benchmarks of the local registry and the permission layer: `cargo bench --bench registry [FILTER]`.
 
-#![expect(clippy::unwrap_used, reason = "a bench that cannot be set up has nothing to measure")]
+#![expect(clippy::unwrap_used, reason = "a failed setup ends the bench")]
 
-mod instant;
+mod instant_backend;
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -26,17 +26,17 @@ use ark_container_core::permission::{AuditFile, MembershipsPolicy, Permissioned,
 use ark_container_core::testing::{SampleImage, TestToken, TokenIssuer};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use instant::Instant;
+use instant_backend::InstantBackend;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 const BLOB_SIZE: usize = 64 << 20;
 const ORGANIZATIONS: u128 = 100;
-const REPOSITORIES_EACH: u128 = 100;
+const REPOSITORIES_PER_ORGANIZATION: u128 = 100;
 
-/// A registry that is served on a port of its own, with one repository and a password for it.
-struct Served {
+/// A registry on its own port, with one repository and a password for the repository.
+struct ServedRegistry {
     _folder: TempDir,
     client: Client,
     url: String,
@@ -44,7 +44,7 @@ struct Served {
     password: String,
 }
 
-impl Served {
+impl ServedRegistry {
     async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let backend = LocalBackend::open(Some(folder.path())).unwrap();
@@ -100,10 +100,10 @@ fn repository(organization: OrganizationId, number: u128) -> RepositoryPath {
     RepositoryPath::new(Stage::default(), organization, name).unwrap()
 }
 
-/// One blob over loopback, client and registry in one process: uploads end on the disk.
+/// Measures transfers of one blob over loopback, with client and registry in one process. Uploads include the disk.
 fn blobs(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
-    let served = runtime.block_on(Served::start());
+    let served = runtime.block_on(ServedRegistry::start());
     let image = SampleImage::builder().with_random_layer(BLOB_SIZE).build();
     let (digest, content) = image.blobs().max_by_key(|(_, content)| content.len()).unwrap();
     let (digest, content): (_, &'static [u8]) = (digest.to_string(), content.to_vec().leak());
@@ -130,10 +130,10 @@ fn blobs(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The difference between the two is what checking a password costs.
+/// Measures a request without a password and one with a valid password. The difference is the check of the password.
 fn token(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
-    let served = runtime.block_on(Served::start());
+    let served = runtime.block_on(ServedRegistry::start());
     let status = async |request: RequestBuilder| request.send().await.unwrap().status();
 
     let mut group = criterion.benchmark_group("token");
@@ -152,7 +152,7 @@ fn token(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Creates the repositories of these organizations, as many for each.
+/// Creates `each` repositories for each of the organizations.
 async fn create_many(backend: &LocalBackend, organizations: RangeInclusive<u128>, each: u128) {
     let all = organizations.flat_map(|organization| {
         (0..each).map(move |number| repository(OrganizationId::from_u128(organization), number))
@@ -168,15 +168,15 @@ async fn count(backend: &dyn RegistryBackend, organizations: &Organizations) -> 
     listed.try_fold(0, async |count, _| Ok(count + 1)).await.unwrap()
 }
 
-/// Everything that a folder has.
+/// Measures a listing of all repositories.
 fn listing(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let backend = LocalBackend::open(Some(folder.path())).unwrap();
-    runtime.block_on(create_many(&backend, 1..=ORGANIZATIONS, REPOSITORIES_EACH));
+    runtime.block_on(create_many(&backend, 1..=ORGANIZATIONS, REPOSITORIES_PER_ORGANIZATION));
 
     let mut group = criterion.benchmark_group("list");
-    let expected = ORGANIZATIONS * REPOSITORIES_EACH;
+    let expected = ORGANIZATIONS * REPOSITORIES_PER_ORGANIZATION;
     group.sample_size(20).throughput(Throughput::Elements(expected as u64));
     group.bench_function("all", |bencher| {
         bencher.to_async(&runtime).iter(async || {
@@ -186,26 +186,29 @@ fn listing(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// All that one may see, beside 0, 100 and 1,000 organizations of others: it must take the same.
+/// Measures a listing by a principal of one organization, beside 0, 100 and 1,000 others. The durations must be equal.
 fn listing_beside_others(criterion: &mut Criterion) {
-    const EACH_OTHER: u128 = 10;
+    const REPOSITORIES_PER_OTHER: u128 = 10;
     let runtime = Runtime::new().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let backend = LocalBackend::open(Some(folder.path())).unwrap();
-    runtime.block_on(create_many(&backend, 0..=0, REPOSITORIES_EACH));
+    runtime.block_on(create_many(&backend, 0..=0, REPOSITORIES_PER_ORGANIZATION));
     let own = OrganizationId::from_u128(0);
     let alice = Principal::new(alice(), own.into(), Organizations::none());
     let guarded = Permissioned::new(backend.clone(), StandardPolicy, alice);
 
     let mut group = criterion.benchmark_group("list-beside-others");
-    group.throughput(Throughput::Elements(REPOSITORIES_EACH as u64));
-    let mut there = 0;
+    group.throughput(Throughput::Elements(REPOSITORIES_PER_ORGANIZATION as u64));
+    let mut existing = 0;
     for others in [0, 100, 1000] {
-        runtime.block_on(create_many(&backend, there + 1..=others, EACH_OTHER));
-        there = others;
+        runtime.block_on(create_many(&backend, existing + 1..=others, REPOSITORIES_PER_OTHER));
+        existing = others;
         group.bench_function(BenchmarkId::from_parameter(others), |bencher| {
             bencher.to_async(&runtime).iter(async || {
-                assert_eq!(count(&guarded, &Organizations::All).await, REPOSITORIES_EACH);
+                assert_eq!(
+                    count(&guarded, &Organizations::All).await,
+                    REPOSITORIES_PER_ORGANIZATION
+                );
             });
         });
     }
@@ -216,8 +219,8 @@ fn alice() -> PrincipalName {
     "user:alice".parse().unwrap()
 }
 
-/// A memberships file in which alice is a member of 1,000 organizations, which have rules of their own.
-fn memberships_of_a_thousand(folder: &Path) -> MembershipsFile {
+/// Returns a memberships file in which alice is a member of 1,000 organizations with their own rules.
+fn thousand_memberships(folder: &Path) -> MembershipsFile {
     let entry = |organization: u128| {
         let id = OrganizationId::from_u128(organization);
         format!(
@@ -230,8 +233,8 @@ fn memberships_of_a_thousand(folder: &Path) -> MembershipsFile {
     MembershipsFile::open(path).unwrap()
 }
 
-/// Alice by a token of the first of those organizations.
-fn token_of_alice(folder: &Path) -> TokenIdentity {
+/// Returns the identity of alice by a token for the first of those organizations.
+fn alice_token(folder: &Path) -> TokenIdentity {
     let issuer = TokenIssuer::new("https://auth.example.com", "ark").unwrap();
     let token = TestToken::new(&alice()).with_organizations([OrganizationId::from_u128(1)]);
     let path = folder.join("jwt.json");
@@ -239,25 +242,25 @@ fn token_of_alice(folder: &Path) -> TokenIdentity {
     TokenIdentity::unverified(TokenFile::new(path), ClaimNames::default())
 }
 
-/// What the layer adds to a call that takes no time itself: each figure is the difference between
-/// the guarded and the bare backend, called in turns.
+/// Measures the overhead of the permission layer: the difference between a guarded and a bare backend that responds
+/// immediately.
 ///
-/// `audit-file` is apart from the others: what it adds is the file, opened and locked for each event.
-#[expect(clippy::print_stdout, reason = "criterion has no place for the ratio in its report")]
+/// `audit-file` also opens and locks the audit file for each event.
+#[expect(clippy::print_stdout, reason = "the report of criterion cannot have the ratio")]
 fn permission(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let file = memberships_of_a_thousand(folder.path());
+    let file = thousand_memberships(folder.path());
     let path = repository(OrganizationId::from_u128(1), 0);
-    let standard = |identity| Permissioned::new(Instant, StandardPolicy, identity);
+    let standard = |identity| Permissioned::new(InstantBackend, StandardPolicy, identity);
     let by_file = |identity| {
-        Permissioned::new(Instant, Arc::new(MembershipsPolicy::new(file.clone())), identity)
+        Permissioned::new(InstantBackend, Arc::new(MembershipsPolicy::new(file.clone())), identity)
     };
     let member: Arc<dyn IdentitySource> = Arc::new(file.current().principal(alice()));
     let single: Arc<dyn IdentitySource> = Arc::new(LocalUser::new(alice()));
     let local: Arc<dyn IdentitySource> =
         Arc::new(LocalUser::new(alice()).with_memberships(file.clone()));
-    let token: Arc<dyn IdentitySource> = Arc::new(token_of_alice(folder.path()));
+    let token: Arc<dyn IdentitySource> = Arc::new(alice_token(folder.path()));
     let audit_file = AuditFile::new(folder.path().join("audit.jsonl"));
     let backends = [
         ("single-user", standard(Arc::clone(&single))),
@@ -267,27 +270,31 @@ fn permission(criterion: &mut Criterion) {
         ("audit-file", standard(single).with_audit(audit_file)),
     ];
 
-    let mut group = criterion.benchmark_group("permission-adds");
+    let mut group = criterion.benchmark_group("permission-overhead");
     for (name, guarded) in backends {
-        let added = Added::default();
+        let overhead = Overhead::default();
         group.bench_function(name, |bencher| {
-            bencher.to_async(&runtime).iter_custom(|rounds| added.by(&guarded, &path, rounds));
+            bencher
+                .to_async(&runtime)
+                .iter_custom(|rounds| overhead.measure(&guarded, &path, rounds));
         });
-        if let Some(ratio) = added.ratio() {
-            println!("permission-adds/{name}: a guarded call takes {ratio:.1} times a bare one");
+        if let Some(ratio) = overhead.ratio() {
+            println!(
+                "permission-overhead/{name}: a guarded call takes {ratio:.1} times a bare one"
+            );
         }
     }
     group.finish();
 }
 
-/// How long bare and guarded calls took.
+/// The total durations of bare and guarded calls.
 #[derive(Default)]
-struct Added(Cell<(Duration, Duration)>);
+struct Overhead(Cell<(Duration, Duration)>);
 
-impl Added {
-    async fn by(
+impl Overhead {
+    async fn measure(
         &self,
-        guarded: &Permissioned<Instant>,
+        guarded: &Permissioned<InstantBackend>,
         path: &RepositoryPath,
         rounds: u64,
     ) -> Duration {
@@ -298,13 +305,13 @@ impl Added {
             }
             start.elapsed()
         };
-        let (bare, guarded) = (timed(&Instant).await, timed(guarded).await);
+        let (bare, guarded) = (timed(&InstantBackend).await, timed(guarded).await);
         let (all_bare, all_guarded) = self.0.get();
         self.0.set((all_bare + bare, all_guarded + guarded));
         guarded.saturating_sub(bare)
     }
 
-    /// `None` if nothing was measured.
+    /// Returns the ratio of guarded to bare calls, or `None` without a measurement.
     fn ratio(&self) -> Option<f64> {
         let (bare, guarded) = self.0.get();
         (!bare.is_zero()).then(|| guarded.as_secs_f64() / bare.as_secs_f64())

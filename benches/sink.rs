@@ -1,11 +1,11 @@
-//! A registry that discards: it counts what it is sent, remembers names and sizes, and verifies nothing.
+//! A registry that discards content. The sink counts requests and bytes, stores names and sizes, and verifies nothing.
 //!
-//! `push-side-by-side.sh` lets every client push to it, so that what is measured is the client. It is
-//! also the little of AWS that a login takes: the command line finds it by `AWS_ENDPOINT_URL`.
+//! `push-side-by-side.sh` pushes to the sink to measure only the client. As the `AWS_ENDPOINT_URL` of the command line,
+//! the sink also answers the AWS calls of a login.
 //!
-//! `sink [--delay MILLISECONDS] [--tls CERTIFICATE KEY]` prints `PLAIN=<host>` and, with a certificate
-//! for 0.0.0.0, `TLS=<host>`; logins are then for that one. `GET /counts` answers with the requests and
-//! the bytes of bodies since the last time; `DELETE /counts` also forgets all that was pushed.
+//! `sink [--delay MILLISECONDS] [--tls CERTIFICATE KEY]` prints `PLAIN=<host>` and, with a certificate for 0.0.0.0,
+//! `TLS=<host>`, which logins are then for. `GET /counts` returns the number of requests and of body bytes since the
+//! last such request. `DELETE /counts` also deletes the stored names and sizes.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -33,10 +33,10 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// On Linux, who connects to this address reaches the machine itself; yet it is none of the loopback
-/// addresses that clients speak plain HTTP to.
+/// On Linux, a connection to this address reaches this machine. Clients use TLS, because the address is not a loopback
+/// address.
 const TLS_ADDRESS: &str = "0.0.0.0";
-/// The read buffer of a connection.
+/// The size of the read buffer of a connection.
 const BUFFER_SIZE: usize = 256 * 1024;
 const ACCOUNT: &str = "123456789012";
 
@@ -48,17 +48,17 @@ struct Sink {
     registry: String,
     requests: AtomicU64,
     bytes: AtomicU64,
-    known: Mutex<Known>,
+    contents: Mutex<Contents>,
 }
 
-/// What was pushed, without its bytes.
+/// Names and sizes of the pushed content.
 #[derive(Default)]
-struct Known {
-    /// By the last part of their URL.
+struct Contents {
+    /// Sizes by the last segment of the URL.
     uploads: HashMap<String, u64>,
-    /// By the path of their URL.
+    /// Sizes by the path of the URL.
     blobs: HashMap<String, u64>,
-    /// By the path of their URL: by digest and by tag.
+    /// Manifests by the path of the URL, with the digest and with the tag.
     manifests: HashMap<String, Manifest>,
 }
 
@@ -84,7 +84,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         registry,
         requests: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
-        known: Mutex::default(),
+        contents: Mutex::default(),
     });
     let mut stdout = io::stdout();
     writeln!(stdout, "PLAIN={}", hosts.0)?;
@@ -120,7 +120,7 @@ async fn accept(
         stream.set_nodelay(true)?;
         let (sink, tls) = (Arc::clone(sink), tls.clone());
         tokio::spawn(async move {
-            // A client that goes away has its reasons.
+            // Clients may close connections.
             let _ = match tls {
                 None => serve(TokioIo::new(stream), sink).await,
                 Some(tls) => match tls.accept(stream).await {
@@ -144,8 +144,8 @@ where
 }
 
 impl Sink {
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn contents(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Answer {
@@ -154,7 +154,7 @@ impl Sink {
         match (&head.method, path.as_str()) {
             (&Method::GET, "/counts") => return self.counts(),
             (&Method::DELETE, "/counts") => {
-                *self.known() = Known::default();
+                *self.contents() = Contents::default();
                 return self.counts();
             }
             (&Method::POST, "/") => return self.aws(body, head.headers.get("x-amz-target")).await,
@@ -171,7 +171,7 @@ impl Sink {
             let size = self.discard(body).await;
             self.upload(&head.method, &path, head.uri.query().unwrap_or_default(), size)
         } else if path.contains("/blobs/") {
-            match self.known().blobs.get(&path) {
+            match self.contents().blobs.get(&path) {
                 Some(size) => empty(Response::builder().header(CONTENT_LENGTH, *size)),
                 None => empty(Response::builder().status(StatusCode::NOT_FOUND)),
             }
@@ -190,7 +190,7 @@ impl Sink {
         Response::new(Full::from(format!("{requests} {bytes}\n")))
     }
 
-    /// Reads a body to its end, and tells how long it was.
+    /// Reads a body to its end, and returns its length in bytes.
     async fn discard(&self, mut body: Incoming) -> u64 {
         let mut size = 0;
         while let Some(Ok(frame)) = body.frame().await {
@@ -207,15 +207,15 @@ impl Sink {
         let manifest = Manifest::new(media_type, body.to_bytes());
         let digest = manifest.digest.to_string();
         let by_digest = path.rsplit_once('/').map(|(folder, _)| format!("{folder}/{digest}"));
-        let mut known = self.known();
-        known.manifests.extend(by_digest.map(|by_digest| (by_digest, manifest.clone())));
-        known.manifests.insert(path.to_owned(), manifest);
+        let mut contents = self.contents();
+        contents.manifests.extend(by_digest.map(|by_digest| (by_digest, manifest.clone())));
+        contents.manifests.insert(path.to_owned(), manifest);
         let answer = Response::builder().status(StatusCode::CREATED);
         empty(answer.header("docker-content-digest", digest).header(LOCATION, path))
     }
 
     fn manifest(&self, path: &str) -> Answer {
-        match self.known().manifests.get(path) {
+        match self.contents().manifests.get(path) {
             Some(manifest) => Response::builder()
                 .header("docker-content-digest", manifest.digest.to_string())
                 .header(CONTENT_TYPE, &manifest.media_type)
@@ -225,15 +225,15 @@ impl Sink {
         }
     }
 
-    /// Does what a request for an upload asks for; `size` bytes came with it.
+    /// Answers an upload request with a body of `size` bytes.
     fn upload(&self, method: &Method, path: &str, query: &str, size: u64) -> Answer {
-        let mut known = self.known();
+        let mut contents = self.contents();
         let (folder, id) = path.rsplit_once('/').unwrap_or_default();
         let id = match id {
-            "" => format!("{}", known.uploads.len()),
+            "" => format!("{}", contents.uploads.len()),
             id => id.to_owned(),
         };
-        let upload = known.uploads.entry(id.clone()).or_default();
+        let upload = contents.uploads.entry(id.clone()).or_default();
         *upload += size;
         let size = *upload;
         let digest = query.split('&').find_map(|pair| pair.strip_prefix("digest="));
@@ -241,7 +241,7 @@ impl Sink {
             let digest = digest.replace("%3A", ":");
             let blobs = folder.trim_end_matches("/uploads");
             let blob = format!("{blobs}/{digest}");
-            known.blobs.insert(blob.clone(), size);
+            contents.blobs.insert(blob.clone(), size);
             let answer = Response::builder().status(StatusCode::CREATED).header(LOCATION, blob);
             return empty(answer.header("docker-content-digest", digest));
         }
@@ -253,7 +253,7 @@ impl Sink {
         empty(answer.header(RANGE, format!("0-{}", size.saturating_sub(1))))
     }
 
-    /// What a login asks of AWS.
+    /// Answers the AWS calls of a login.
     async fn aws(&self, body: Incoming, target: Option<&HeaderValue>) -> Answer {
         let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
         let target = target.and_then(|target| target.to_str().ok()).unwrap_or_default();

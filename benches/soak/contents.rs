@@ -1,4 +1,4 @@
-//! [`Contents`]: what a repository has to have.
+//! [`Contents`]: the expected images and tags of a repository.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use ark_container_core::model::{Digest, Tag};
 
 use crate::Problem;
 
-/// The images of a repository, and what its tags stand for.
+/// The images of a repository, and the image of each tag.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Contents {
     pub(crate) images: BTreeSet<Digest>,
@@ -34,8 +34,8 @@ impl Contents {
         after
     }
 
-    /// Makes sure that this is between two states of a repository: each image and tag as in one of them,
-    /// and no tag without its image.
+    /// Returns whether the repository is between two states: each image and tag is as in one of them, and the image of
+    /// each tag exists.
     fn is_between(&self, before: &Self, after: &Self) -> bool {
         let images = before.images.symmetric_difference(&after.images).collect::<BTreeSet<_>>();
         let images_are = self.images.symmetric_difference(&after.images);
@@ -49,8 +49,8 @@ impl Contents {
     }
 }
 
-/// Makes sure that what is found after something was cut is possible; `None` is no repository.
-pub(crate) fn check_cut(
+/// Checks the state of a repository after an interrupted operation. `None` is no repository.
+pub(crate) fn check_interrupted(
     before: &Option<Contents>,
     after: &Option<Contents>,
     found: &Option<Contents>,
@@ -62,5 +62,5 @@ pub(crate) fn check_cut(
     if possible {
         return Ok(());
     }
-    Err(format!("{found:?} is neither {before:?} nor {after:?}, nor between").into())
+    Err(format!("{found:?} is not between {before:?} and {after:?}").into())
 }

@@ -1,4 +1,4 @@
-//! [`Server`]: the program that serves, killed and measured; [`Place`], what users know of it.
+//! [`Server`]: the process under test. [`Environment`]: its address, folder and counters, shared by the users.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader};
@@ -12,31 +12,31 @@ use ark_container_core::backend::local::LocalBackend;
 use ark_container_core::model::RegistryHost;
 
 use crate::Problem;
-use crate::figures::Figures;
+use crate::measurements::Latencies;
 
-/// Ports that the system gives to nobody who does not ask for them: a client that tries to reach a server
-/// which was killed must not be connected with itself.
+/// Ports that the system does not assign to outgoing connections. With an assigned port, a client that connects to a
+/// killed server could connect to itself.
 const PORTS: std::ops::Range<u16> = 21_000..32_000;
 
-/// Longer than it takes until uploads are swept.
-const LONG_AGO: Duration = Duration::from_secs(2 * 24 * 60 * 60);
+/// Longer than the time after which uploads are swept.
+const EXPIRED_UPLOAD_AGE: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where everything happens.
-pub(crate) struct Place {
+/// The program, its folder and address, and the counters of a run.
+pub(crate) struct Environment {
     program: PathBuf,
     home: PathBuf,
     pub(crate) backend: LocalBackend,
     pub(crate) host: RegistryHost,
     port: u16,
-    pub(crate) figures: Figures,
-    /// Whether the server is being killed now and then.
-    pub(crate) is_rough: AtomicBool,
+    pub(crate) latencies: Latencies,
+    /// Whether the server is killed repeatedly.
+    pub(crate) kills_server: AtomicBool,
     kills: AtomicUsize,
     client_kills: AtomicUsize,
 }
 
-impl Place {
+impl Environment {
     pub(crate) fn new(program: PathBuf, home: &Path) -> Result<Self, Problem> {
         let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
         let port = PORTS.into_iter().find(is_free).ok_or("no port is free")?;
@@ -46,18 +46,18 @@ impl Place {
             backend: LocalBackend::open(Some(&home.join("data/ark/registry")))?,
             host: format!("127.0.0.1:{port}").parse()?,
             port,
-            figures: Figures::default(),
-            is_rough: AtomicBool::new(true),
+            latencies: Latencies::default(),
+            kills_server: AtomicBool::new(true),
             kills: AtomicUsize::default(),
             client_kills: AtomicUsize::default(),
         })
     }
 
-    pub(crate) fn path(&self, below: &str) -> PathBuf {
-        self.home.join(below)
+    pub(crate) fn path(&self, relative: &str) -> PathBuf {
+        self.home.join(relative)
     }
 
-    /// The program with a home of its own.
+    /// Returns a command that runs the program with its own home.
     pub(crate) fn command(&self, line: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.args(line.split_whitespace()).current_dir(&self.home).env_clear();
@@ -78,46 +78,46 @@ impl Place {
         self.client_kills.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// The files of the registry that are to stay, and those that are not: uploads and temporary ones.
+    /// Returns the permanent files of the registry, and the temporary ones, including uploads.
     pub(crate) fn files(&self) -> io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
         let mut folders = vec![self.backend.directory().to_owned()];
-        let (mut kept, mut passing) = (Vec::new(), Vec::new());
+        let (mut permanent, mut temporary) = (Vec::new(), Vec::new());
         while let Some(folder) = folders.pop() {
-            // What is listed may be gone when it is looked at.
+            // A listed folder may be deleted meanwhile.
             let Ok(entries) = fs::read_dir(folder) else { continue };
             for entry in entries {
                 let Ok(entry) = entry else { continue };
                 let path = entry.path();
-                let passes = ["/uploads/", "/_tmp/", "/_trash/"]
+                let is_temporary = ["/uploads/", "/_tmp/", "/_trash/"]
                     .iter()
                     .any(|part| path.to_string_lossy().contains(part));
                 match entry.file_type() {
                     Ok(kind) if kind.is_dir() => folders.push(path),
-                    _ if passes => passing.push(path),
-                    _ => kept.push(path),
+                    _ if is_temporary => temporary.push(path),
+                    _ => permanent.push(path),
                 }
             }
         }
-        Ok((kept, passing))
+        Ok((permanent, temporary))
     }
 }
 
-/// A process that serves; killed when it is dropped.
+/// A server process. Dropping kills it.
 pub(crate) struct Server {
     process: Child,
 }
 
 impl Server {
-    pub(crate) fn start(place: &Place) -> Result<Self, Problem> {
-        let line = format!("--serve --listen 127.0.0.1:{}", place.port);
-        let log = File::options().create(true).append(true).open(place.path("server.log"))?;
+    pub(crate) fn start(environment: &Environment) -> Result<Self, Problem> {
+        let line = format!("--serve --listen 127.0.0.1:{}", environment.port);
+        let log = File::options().create(true).append(true).open(environment.path("server.log"))?;
         let mut process =
-            place.command(&line).stdout(Stdio::piped()).stderr(Stdio::from(log)).spawn()?;
+            environment.command(&line).stdout(Stdio::piped()).stderr(Stdio::from(log)).spawn()?;
         let stdout = process.stdout.take().ok_or("no output")?;
         let mut printed = String::new();
         BufReader::new(stdout).read_line(&mut printed)?;
-        if printed.trim_end() != place.host.to_string() {
-            let log = fs::read_to_string(place.path("server.log"))?;
+        if printed.trim_end() != environment.host.to_string() {
+            let log = fs::read_to_string(environment.path("server.log"))?;
             return Err(format!("the server printed {printed:?}, and to its log: {log}").into());
         }
         Ok(Self { process })
@@ -127,31 +127,37 @@ impl Server {
         self.process.id()
     }
 
-    pub(crate) fn kill_and_restart(&mut self, place: &Place) -> Result<(), Problem> {
+    pub(crate) fn kill_and_restart(&mut self, environment: &Environment) -> Result<(), Problem> {
         self.process.kill()?;
         self.process.wait()?;
-        place.kills.fetch_add(1, Ordering::SeqCst);
-        *self = Self::start(place)?;
+        environment.kills.fetch_add(1, Ordering::SeqCst);
+        *self = Self::start(environment)?;
         Ok(())
     }
 
-    /// Ends the server as a person would, and makes sure that one which starts two days later removes what
-    /// clients left behind; how many files that were.
-    pub(crate) async fn ends_and_sweeps(&mut self, place: &Place) -> Result<usize, Problem> {
+    /// Terminates the server, and checks that a server started two days later removes the temporary files. Returns the
+    /// number of these files.
+    pub(crate) async fn restart_and_check_sweep(
+        &mut self,
+        environment: &Environment,
+    ) -> Result<usize, Problem> {
         let ended = Command::new("kill").arg(self.id().to_string()).status()?;
         if !ended.success() || self.process.wait()?.code() != Some(0) {
-            return Err("the server did not end well".into());
+            return Err("the server did not exit with 0".into());
         }
-        let (_, passing) = place.files()?;
-        for path in &passing {
-            File::options().write(true).open(path)?.set_modified(SystemTime::now() - LONG_AGO)?;
+        let (_, temporary) = environment.files()?;
+        for path in &temporary {
+            File::options()
+                .write(true)
+                .open(path)?
+                .set_modified(SystemTime::now() - EXPIRED_UPLOAD_AGE)?;
         }
-        *self = Self::start(place)?;
+        *self = Self::start(environment)?;
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
-            let (_, left) = place.files()?;
+            let (_, left) = environment.files()?;
             if left.is_empty() {
-                return Ok(passing.len());
+                return Ok(temporary.len());
             }
             if Instant::now() > deadline {
                 return Err(format!("not swept: {left:?}").into());
@@ -163,7 +169,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It fails only where the process has ended.
+        // Fails only if the process has ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

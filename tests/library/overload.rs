@@ -1,7 +1,7 @@
 //! The local registry with too many clients, a full disk or no inodes. Acknowledged content is kept.
 //!
-//! Tests with a thousand connections, or without free file descriptors, need their own process: tests/cli/load.rs. They
-//! do not depend on the limits.
+//! Tests with a thousand connections, or without free file descriptors, need their own process: tests/cli/load.rs. The
+//! tests there do not depend on the registry's limits.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

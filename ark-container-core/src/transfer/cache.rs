@@ -175,7 +175,7 @@ impl BlobLocations {
 }
 
 fn layer_key(compression: Compression, diff_id: &Digest) -> String {
-    format!("{diff_id} {}", compression.recipe())
+    format!("{diff_id} {}", compression.encoder_version())
 }
 
 fn locations_key(registry: &RegistryHost, path: &RepositoryPath) -> String {

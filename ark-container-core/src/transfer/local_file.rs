@@ -94,7 +94,7 @@ impl Seek for Cursor {
 
 /// The size of the pieces of a file. Larger pieces do not fit in the processor's cache; smaller ones need more system
 /// calls.
-pub(super) const PIECE_LEN: usize = 128 * 1024;
+pub(super) const PIECE_BYTES: usize = 128 * 1024;
 /// The maximum number of decoded pieces that wait to be received.
 const MAX_WAITING_PIECES: usize = 2;
 
@@ -115,7 +115,7 @@ pub(super) fn read_file(
                 return Ok(None);
             }
             let mut buffer: Vec<u8> = returned.try_recv().unwrap_or_default();
-            buffer.resize(piece_len(remaining), 0);
+            buffer.resize(piece_bytes(remaining), 0);
             let buffer = read_at(&file, offset, buffer).await?;
             let read = buffer.len() as u64;
             if read == 0 {
@@ -138,7 +138,7 @@ pub(super) fn read_decoder(
     drop(tokio::task::spawn_blocking(move || {
         let mut remaining = size;
         while remaining > 0 {
-            let mut piece = vec![0; piece_len(remaining)];
+            let mut piece = vec![0; piece_bytes(remaining)];
             let filled = fill(&mut decoder, &mut piece, remaining);
             remaining -= piece.len() as u64;
             let has_failed = filled.is_err();
@@ -152,8 +152,8 @@ pub(super) fn read_decoder(
     })
 }
 
-fn piece_len(remaining: u64) -> usize {
-    usize::try_from(remaining).unwrap_or(PIECE_LEN).min(PIECE_LEN)
+fn piece_bytes(remaining: u64) -> usize {
+    usize::try_from(remaining).unwrap_or(PIECE_BYTES).min(PIECE_BYTES)
 }
 
 fn ends_early(missing: u64) -> io::Error {
@@ -229,7 +229,7 @@ mod tests {
     }
 
     fn content() -> Vec<u8> {
-        (0..u32::try_from(PIECE_LEN).unwrap()).flat_map(u32::to_le_bytes).collect()
+        (0..u32::try_from(PIECE_BYTES).unwrap()).flat_map(u32::to_le_bytes).collect()
     }
 
     #[tokio::test]
@@ -254,7 +254,7 @@ mod tests {
 
     #[tokio::test]
     async fn buffers_are_reused() {
-        let content = vec![7; 40 * PIECE_LEN];
+        let content = vec![7; 40 * PIECE_BYTES];
         let pieces = read(&content, 0, content.len() as u64);
         let addresses = pieces.map(|piece| piece.unwrap().as_ptr().addr());
         let addresses: HashSet<usize> = addresses.collect().await;

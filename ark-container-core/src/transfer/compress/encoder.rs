@@ -1,4 +1,4 @@
-//! [`Workers`]: what turns one block into one gzip member or zstd frame.
+//! [`Workers`]: encoders from a block to a gzip member or zstd frame.
 
 use std::io;
 use std::sync::Mutex;
@@ -13,43 +13,42 @@ const KIB: usize = 1024;
 
 // Each setting was chosen on several kinds of content: benches/README.md has the figures.
 
-/// The fastest level of libdeflate: up to 4% larger than skopeo's output. Level 2 is 2% smaller than skopeo's, and takes
-/// a third longer.
+/// The fastest level of libdeflate that compresses. Its output is up to 4% larger than skopeo's. The output of level 2
+/// is 2% smaller than skopeo's and takes a third longer.
 const GZIP_LEVEL: i32 = 1;
-/// The level of libdeflate that only stores.
+/// The level of libdeflate without compression.
 const GZIP_STORE_LEVEL: i32 = 0;
-/// Blocks of 256 KiB are 0.4% larger, and twice as many pass between threads.
-const GZIP_BLOCK_LEN: usize = 512 * KIB;
+/// Blocks of 256 KiB are 0.4% larger after compression, and twice as many pass between threads.
+const GZIP_BLOCK_BYTES: usize = 512 * KIB;
 
-/// On most kinds of content, the lowest level that is 10% smaller than skopeo's gzip. Level 2 takes a quarter less time,
-/// and is up to 5% larger.
+/// On most kinds of content, the lowest level with an output 10% smaller than skopeo's gzip. Level 2 takes a quarter
+/// less time, and its output is up to 5% larger.
 const ZSTD_LEVEL: i32 = 3;
-/// A level that replaces repeated bytes and does nothing else, in a third of the time of the other.
+/// A level that only replaces repeated bytes, in a third of the time of [`ZSTD_LEVEL`].
 const ZSTD_REPEATS_LEVEL: i32 = -1;
-/// Blocks of 512 KiB are 2% to 12% larger and take a tenth less time. Blocks of 4 MiB are up to 5% smaller, and a push
-/// of them needs more than 64 MiB of memory.
-const ZSTD_BLOCK_LEN: usize = 1536 * KIB;
+/// Blocks of 512 KiB are 2% to 12% larger after compression and take a tenth less time. Blocks of 4 MiB are up to 5%
+/// smaller, and a push with them needs more than 64 MiB of memory.
+const ZSTD_BLOCK_BYTES: usize = 1536 * KIB;
 
-/// The first [`SAMPLE_LEN`] bytes of each interval of this length decide whether a block is compressed.
-const SAMPLE_INTERVAL: usize = 8 * KIB;
-const SAMPLE_LEN: usize = 256;
-/// A smaller sample is no evidence.
+/// The first [`SAMPLE_BYTES`] bytes of each interval of this length decide whether a block is compressed.
+const SAMPLE_INTERVAL_BYTES: usize = 8 * KIB;
+const SAMPLE_BYTES: usize = 256;
+/// A block with a smaller sample is always compressed.
 const MIN_SAMPLED_BYTES: u64 = 4096;
 
 impl Compression {
-    /// How many bytes of a layer are compressed by themselves.
-    pub(super) const fn block_len(self) -> usize {
+    /// Returns the number of uncompressed bytes of a block.
+    pub(super) const fn block_bytes(self) -> usize {
         match self {
-            Self::Gzip => GZIP_BLOCK_LEN,
-            Self::Zstd => ZSTD_BLOCK_LEN,
+            Self::Gzip => GZIP_BLOCK_BYTES,
+            Self::Zstd => ZSTD_BLOCK_BYTES,
         }
     }
 
-    /// All that decides what a layer becomes, beside the layer: what a compressed one is remembered by.
+    /// Returns the version of the encoder, a part of the key of compressed layers in the push cache.
     ///
-    /// The number is to be raised whenever the same layer would become something else, by another level,
-    /// block length or version of an encoder.
-    pub(in crate::transfer) const fn recipe(self) -> &'static str {
+    /// Increase the number with each change of a level, block size or encoder that changes the compressed bytes.
+    pub(in crate::transfer) const fn encoder_version(self) -> &'static str {
         match self {
             Self::Gzip => "gzip-2",
             Self::Zstd => "zstd-4",
@@ -57,8 +56,8 @@ impl Compression {
     }
 }
 
-/// What compresses blocks, as many as there have been at work at once. The tables and buffers of each
-/// amount to some megabytes, and are made once.
+/// Encoders that are reused, because the tables and buffers of each have some megabytes. Their number is the maximum of
+/// concurrent calls so far.
 pub(super) struct Workers {
     compression: Compression,
     idle: Mutex<Vec<Worker>>,
@@ -80,7 +79,7 @@ impl Workers {
         Self { compression, idle: Mutex::default() }
     }
 
-    /// Lets a block be read, and compresses it. It takes milliseconds of processor time.
+    /// Calls `read` to fill a block, and compresses the block. The compression takes milliseconds of processor time.
     pub(super) fn encode(
         &self,
         read: impl FnOnce(&mut Vec<u8>) -> io::Result<()>,
@@ -91,8 +90,7 @@ impl Workers {
             None => Worker::new(self.compression)?,
         };
         read(&mut worker.block)?;
-        // The buffer stays where it is: memory that is given back costs as much to have again as the
-        // copy of what has become small.
+        // The buffer is reused: a new allocation would cost as much as the copy of the compressed block.
         let encoded = Bytes::copy_from_slice(worker.encode()?);
         lock(&self.idle).push(worker);
         Ok(encoded)
@@ -113,7 +111,7 @@ impl Worker {
     fn encode(&mut self) -> io::Result<&[u8]> {
         let is_compressible = is_compressible(&self.block);
         match &mut self.encoder {
-            // The header has neither a time nor the name of a system.
+            // The gzip header has no time and no system name, so the output is reproducible.
             Encoder::Gzip { compress, store } => {
                 let gzip = if is_compressible { compress } else { store };
                 self.encoded.resize(gzip.gzip_compress_bound(self.block.len()), 0);
@@ -139,17 +137,17 @@ fn gzip(level: i32) -> io::Result<libdeflater::Compressor> {
 }
 
 /// Returns whether some byte values are more frequent than others in a sample of `block`. In compressed or encrypted
-/// content all are equally frequent.
+/// content, all are equally frequent.
 fn is_compressible(block: &[u8]) -> bool {
     let mut counts = [0_u64; 256];
-    for interval in block.chunks(SAMPLE_INTERVAL) {
-        for &byte in &interval[..interval.len().min(SAMPLE_LEN)] {
+    for interval in block.chunks(SAMPLE_INTERVAL_BYTES) {
+        for &byte in &interval[..interval.len().min(SAMPLE_BYTES)] {
             counts[usize::from(byte)] += 1;
         }
     }
     let sampled: u64 = counts.iter().sum();
     let pairs = |count: u64| count * count.saturating_sub(1);
     let equal_pairs: u64 = counts.iter().map(|&count| pairs(count)).sum();
-    // Among equally frequent values, one in 256 pairs of bytes is equal: 5% more than that is the limit.
+    // With equally frequent values, one in 256 pairs of bytes is equal. The limit is 5% more.
     sampled < MIN_SAMPLED_BYTES || equal_pairs * 256 * 100 > pairs(sampled) * 105
 }

@@ -1,8 +1,7 @@
-//! Compressing a layer while it is sent: in blocks, several at once, in their order.
+//! [`Compressor`]: compresses layers during a push, in concurrent blocks.
 //!
-//! A layer is cut into blocks of one size. Each is compressed by itself, into a gzip member or a zstd
-//! frame, and readers of both formats take several of those one after another for one file. So the
-//! blocks can be compressed at the same time, and the outcome is the same on every machine.
+//! The blocks of a layer have a fixed size. Each block becomes an independent gzip member or zstd frame. A concatenation
+//! of members or frames is one file in both formats. The result is the same on every machine.
 //!
 //! Source: <https://www.rfc-editor.org/rfc/rfc1952#section-2.2>, <https://www.rfc-editor.org/rfc/rfc8878#section-3>
 
@@ -25,9 +24,9 @@ use crate::digester::Digester;
 use crate::error::{Error, Result};
 use crate::model::{Algorithm, Descriptor, Digest, ParseError, media_type};
 use crate::transfer::blob::{Blob, Pieces};
-use crate::transfer::local_file::{PIECE_LEN, fill};
+use crate::transfer::local_file::{PIECE_BYTES, fill};
 
-/// How layers are compressed that come as plain tar files. What is compressed already is sent as it is.
+/// The compression of layers that are uncompressed tar files in the source. Compressed layers are sent unchanged.
 ///
 /// ```
 /// use ark_container_core::transfer::Compression;
@@ -38,10 +37,10 @@ use crate::transfer::local_file::{PIECE_LEN, fill};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Compression {
-    /// What every client reads.
+    /// Supported by every client.
     #[default]
     Gzip,
-    /// Smaller, and faster both ways, for docker 23, containerd 1.5, podman 2 and later.
+    /// Smaller than gzip, faster to compress and to decompress. Needs docker 23, containerd 1.5 or podman 2.
     Zstd,
 }
 
@@ -49,7 +48,7 @@ impl Compression {
     /// All compressions.
     pub const ALL: &'static [Self] = &[Self::Gzip, Self::Zstd];
 
-    /// The name as it is written, such as `gzip`.
+    /// Returns the name, such as `gzip`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
@@ -57,7 +56,7 @@ impl Compression {
         }
     }
 
-    /// The media type of a layer that is compressed so.
+    /// Returns the media type of a layer with this compression.
     const fn media_type(self) -> &'static str {
         match self {
             Self::Gzip => media_type::OCI_LAYER_GZIP,
@@ -81,46 +80,46 @@ impl fmt::Display for Compression {
     }
 }
 
-/// How many blocks are compressed at once at most, which bounds the memory on a machine with many
-/// processors. Of one layer no more could be read in that time, since a hash has to go in order.
-const MOST_AT_ONCE: usize = 16;
-/// The maximum number of parts of compressed layers in memory at once, of all layers together: 25 MiB.
-const PARTS: usize = 5;
+/// The maximum number of threads, which limits the memory on a machine with many processors. One layer cannot use more,
+/// because its digest is computed in order.
+const MAX_THREADS: usize = 16;
+/// The maximum number of parts in memory, of all compressed layers together: 25 MiB.
+const MAX_PARTS: usize = 5;
 
-/// Compresses layers. However many at once, they take no more processors than there are.
+/// Compresses layers. All layers share one limit of concurrent blocks, the number of processors plus one.
 pub(super) struct Compressor {
     compression: Compression,
     workers: Arc<Workers>,
-    turns: Arc<Semaphore>,
-    at_once: usize,
-    parts: Arc<Semaphore>,
+    block_permits: Arc<Semaphore>,
+    concurrent_blocks: usize,
+    part_permits: Arc<Semaphore>,
 }
 
 /// A block after compression.
 struct Encoded {
     piece: Bytes,
-    /// Before compression.
+    /// The length in bytes before compression.
     length: u64,
-    /// After the last block: what the layer's digest is.
-    found: Option<Digest>,
+    /// The digest of the uncompressed layer, in the last block.
+    actual_diff_id: Option<Digest>,
 }
 
 impl Compressor {
-    /// A compressor that uses all processors.
+    /// Creates a `Compressor` that uses all processors.
     pub(super) fn new(compression: Compression) -> Self {
         let processors = thread::available_parallelism();
         Self::with_threads(compression, processors.unwrap_or(NonZeroUsize::MIN))
     }
 
     fn with_threads(compression: Compression, threads: NonZeroUsize) -> Self {
-        // One more, so that no processor waits for the disk.
-        let at_once = threads.get().min(MOST_AT_ONCE) + 1;
+        // One more block, so that no processor waits for the disk.
+        let concurrent_blocks = threads.get().min(MAX_THREADS) + 1;
         Self {
             compression,
             workers: Arc::new(Workers::new(compression)),
-            turns: Arc::new(Semaphore::new(at_once)),
-            at_once,
-            parts: Arc::new(Semaphore::new(PARTS)),
+            block_permits: Arc::new(Semaphore::new(concurrent_blocks)),
+            concurrent_blocks,
+            part_permits: Arc::new(Semaphore::new(MAX_PARTS)),
         }
     }
 
@@ -128,19 +127,19 @@ impl Compressor {
         self.compression
     }
 
-    /// Waits until one more part of a compressed layer may be in memory, for as long as the room is held.
+    /// Waits for the permit to hold one part of a compressed layer in memory.
     ///
     /// # Errors
-    /// [`Error::Failed`] if no room is given any more, which does not happen while this exists.
-    pub(super) async fn room(&self) -> Result<OwnedSemaphorePermit> {
-        let room = Arc::clone(&self.parts).acquire_owned().await;
-        room.map_err(|error| Error::failed("waiting for memory").with_source(error))
+    /// [`Error::Failed`] if the semaphore is closed, which does not happen.
+    pub(super) async fn part_permit(&self) -> Result<OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.part_permits).acquire_owned().await;
+        permit.map_err(|error| Error::failed("waiting for memory").with_source(error))
     }
 
-    /// A layer after compression, in pieces, and what is known of it when they have ended.
+    /// Returns the pieces of the compressed layer, and the outcome, which is set when the pieces end.
     ///
-    /// They end with an error if the layer is not what its diff ID says. `moved` is told how many bytes
-    /// of the layer went into each piece.
+    /// The pieces end with an error if the layer does not match its diff ID. `moved` receives the number of
+    /// uncompressed bytes of each piece.
     ///
     /// # Errors
     /// Those of [`Blob::pieces`].
@@ -148,13 +147,13 @@ impl Compressor {
         &self,
         tar: &Blob,
         moved: impl Fn(u64) + Send + Sync + 'static,
-    ) -> Result<(Pieces, Outcome)> {
-        let blocks = self.encode(Plain::open(tar).await?);
-        let outcome = Outcome::default();
-        let so_far = SoFar {
-            layer: Digester::new(Algorithm::Sha256),
+    ) -> Result<(Pieces, CompressionOutcome)> {
+        let blocks = self.encode(PlainLayer::open(tar).await?);
+        let outcome = CompressionOutcome::default();
+        let state = LayerState {
+            digester: Digester::new(Algorithm::Sha256),
             size: 0,
-            found: None,
+            actual_diff_id: None,
             diff_id: tar.digest().clone(),
             media_type: self.compression.media_type(),
             outcome: outcome.clone(),
@@ -164,55 +163,58 @@ impl Compressor {
                 moved(block.length);
             }
         });
-        let pieces = stream::try_unfold((blocks.boxed(), so_far), SoFar::step);
+        let pieces = stream::try_unfold((blocks.boxed(), state), LayerState::next_piece);
         Ok((pieces.boxed(), outcome))
     }
 
-    /// The blocks after compression. An empty layer has an empty one.
-    fn encode(&self, plain: Plain) -> impl Stream<Item = io::Result<Encoded>> + Send + 'static {
-        let (compression, at_once) = (self.compression, self.at_once);
-        let (workers, turns) = (Arc::clone(&self.workers), Arc::clone(&self.turns));
-        let begin = move |plain: Option<Plain>| {
-            let (workers, turns) = (Arc::clone(&workers), Arc::clone(&turns));
+    /// Returns the compressed blocks. An empty layer has one empty block.
+    fn encode(
+        &self,
+        plain: PlainLayer,
+    ) -> impl Stream<Item = io::Result<Encoded>> + Send + 'static {
+        let (compression, concurrent_blocks) = (self.compression, self.concurrent_blocks);
+        let (workers, block_permits) = (Arc::clone(&self.workers), Arc::clone(&self.block_permits));
+        let start_block = move |plain: Option<PlainLayer>| {
+            let (workers, block_permits) = (Arc::clone(&workers), Arc::clone(&block_permits));
             async move {
                 let mut plain = plain?;
-                let (give_back, given_back) = oneshot::channel();
-                let work = move || {
-                    let (mut length, mut found) = (0, None);
+                let (return_layer, returned_layer) = oneshot::channel();
+                let compress = move || {
+                    let (mut length, mut actual_diff_id) = (0, None);
                     let piece = workers.encode(|block| {
-                        plain.read(block, compression.block_len())?;
+                        plain.read(block, compression.block_bytes())?;
                         length = block.len() as u64;
                         if plain.is_read() {
-                            found = Some(plain.finish());
+                            actual_diff_id = Some(plain.finish());
                         } else {
-                            // Nobody goes on with a layer that is not wanted any more.
-                            let _ = give_back.send(plain);
+                            // Fails if the stream was dropped.
+                            let _ = return_layer.send(plain);
                         }
                         Ok(())
                     })?;
-                    Ok(Encoded { piece, length, found })
+                    Ok(Encoded { piece, length, actual_diff_id })
                 };
-                // A task, so that a turn is taken and ends whether or not somebody waits for the block.
-                let working = tokio::spawn(async move {
-                    let _turn = turns.acquire_owned().await.map_err(io::Error::other)?;
-                    spawn_blocking(work).await.map_err(io::Error::other)?
+                // A task ends and releases its permit even if the stream is not polled.
+                let task = tokio::spawn(async move {
+                    let _permit = block_permits.acquire_owned().await.map_err(io::Error::other)?;
+                    spawn_blocking(compress).await.map_err(io::Error::other)?
                 });
-                // The next block is read while this one is compressed. There is none after the last one,
-                // and none after one that cannot be read.
-                Some((working, given_back.await.ok()))
+                // The layer returns after the read, so the next block is read while this one is compressed. The layer
+                // does not return after the last block or a failed read.
+                Some((task, returned_layer.await.ok()))
             }
         };
-        stream::unfold(Some(plain), begin)
-            .map(|working| async { working.await.map_err(io::Error::other)? })
-            .buffered(at_once)
+        stream::unfold(Some(plain), start_block)
+            .map(|task| async { task.await.map_err(io::Error::other)? })
+            .buffered(concurrent_blocks)
     }
 }
 
-/// Compresses `layer` as a push does, on one thread, and returns its digests before and after compression: the limit
-/// that `benches/` compares a push with.
+/// Compresses `layer` like a push, on one thread. Returns the digests before and after compression. `benches/` compares
+/// the CPU time of a push with that of this function.
 ///
 /// # Errors
-/// A failed read, and an end of `layer` before `size` bytes.
+/// Fails if a read fails or `layer` ends before `size` bytes.
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub fn compress_on_one_thread(
@@ -220,7 +222,7 @@ pub fn compress_on_one_thread(
     layer: impl io::Read + Send + 'static,
     size: u64,
 ) -> io::Result<(Digest, Digest)> {
-    let mut before = Plain {
+    let mut before = PlainLayer {
         file: Box::new(layer),
         remaining: size,
         digester: Digester::new(Algorithm::Sha256),
@@ -228,7 +230,7 @@ pub fn compress_on_one_thread(
     let mut after = Digester::new(Algorithm::Sha256);
     let workers = Workers::new(compression);
     loop {
-        let read = |block: &mut _| before.read(block, compression.block_len());
+        let read = |block: &mut _| before.read(block, compression.block_bytes());
         after.update(&workers.encode(read)?);
         if before.is_read() {
             return Ok((before.finish(), after.finish()));
@@ -236,98 +238,98 @@ pub fn compress_on_one_thread(
     }
 }
 
-/// A layer as far as it has been compressed.
-struct SoFar {
-    layer: Digester,
+/// The state of a layer during compression.
+struct LayerState {
+    digester: Digester,
     size: u64,
-    found: Option<Digest>,
+    actual_diff_id: Option<Digest>,
     diff_id: Digest,
     media_type: &'static str,
-    outcome: Outcome,
+    outcome: CompressionOutcome,
 }
 
 type Blocks = BoxStream<'static, io::Result<Encoded>>;
 
-impl SoFar {
-    /// The next piece. Hashing it takes less than a millisecond.
-    async fn step(
-        (mut blocks, mut so_far): (Blocks, Self),
+impl LayerState {
+    /// Returns the next piece. Its hash takes less than a millisecond.
+    async fn next_piece(
+        (mut blocks, mut state): (Blocks, Self),
     ) -> io::Result<Option<(Bytes, (Blocks, Self))>> {
         match blocks.next().await.transpose()? {
-            Some(Encoded { piece, found, .. }) => {
-                so_far.layer.update(&piece);
-                so_far.size += piece.len() as u64;
-                so_far.found = found;
-                Ok(Some((piece, (blocks, so_far))))
+            Some(Encoded { piece, actual_diff_id, .. }) => {
+                state.digester.update(&piece);
+                state.size += piece.len() as u64;
+                state.actual_diff_id = actual_diff_id;
+                Ok(Some((piece, (blocks, state))))
             }
-            None => so_far.settle().map(|()| None),
+            None => state.complete().map(|()| None),
         }
     }
 
-    /// Tells what the layer became, if it was what it should be.
-    fn settle(self) -> io::Result<()> {
-        let found = self.found.ok_or(io::ErrorKind::UnexpectedEof)?;
-        if found != self.diff_id {
-            self.outcome.set(Settled::Damaged { found });
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is damaged"));
+    /// Sets the outcome. Fails if the layer does not match its diff ID.
+    fn complete(self) -> io::Result<()> {
+        let actual_diff_id = self.actual_diff_id.ok_or(io::ErrorKind::UnexpectedEof)?;
+        if actual_diff_id != self.diff_id {
+            self.outcome.set(Completion::Damaged { actual_diff_id });
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the layer is damaged"));
         }
-        let became = Descriptor::new(self.media_type, self.layer.finish(), self.size);
-        self.outcome.set(Settled::Became(became));
+        let descriptor = Descriptor::new(self.media_type, self.digester.finish(), self.size);
+        self.outcome.set(Completion::Compressed(descriptor));
         Ok(())
     }
 }
 
-/// What a layer became, for whoever passes its pieces on. Clones share it.
+/// The outcome of the compression of a layer. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Outcome(Arc<Mutex<Option<Settled>>>);
+pub(super) struct CompressionOutcome(Arc<Mutex<Option<Completion>>>);
 
 #[derive(Debug, Clone)]
-enum Settled {
-    /// The manifest will say this of it.
-    Became(Descriptor),
-    /// It was not what its diff ID says.
-    Damaged { found: Digest },
+enum Completion {
+    /// The descriptor of the compressed layer.
+    Compressed(Descriptor),
+    /// The layer does not match its diff ID.
+    Damaged { actual_diff_id: Digest },
 }
 
-impl Outcome {
-    fn set(&self, settled: Settled) {
-        *lock(&self.0) = Some(settled);
+impl CompressionOutcome {
+    fn set(&self, completion: Completion) {
+        *lock(&self.0) = Some(completion);
     }
 
-    /// What the manifest will say of it; `None` unless all its pieces came and were right.
+    /// Returns the descriptor of the compressed layer, or `None` if the compression has failed or has not ended.
     pub(super) fn descriptor(&self) -> Option<Descriptor> {
         match &*lock(&self.0) {
-            Some(Settled::Became(descriptor)) => Some(descriptor.clone()),
+            Some(Completion::Compressed(descriptor)) => Some(descriptor.clone()),
             _ => None,
         }
     }
 
-    /// The error that names the file, if the layer is not what its diff ID says.
-    pub(super) fn fault(&self, tar: &Blob) -> Option<Error> {
-        let found = match &*lock(&self.0) {
-            Some(Settled::Damaged { found }) => found.clone(),
+    /// Returns the error with the name of the file if the layer does not match its diff ID.
+    pub(super) fn damage_error(&self, tar: &Blob) -> Option<Error> {
+        let actual_diff_id = match &*lock(&self.0) {
+            Some(Completion::Damaged { actual_diff_id }) => actual_diff_id.clone(),
             _ => return None,
         };
-        let (place, diff_id) = (tar.location(), tar.digest());
-        let message = format!("{place} is damaged: it is not {diff_id} but {found}");
+        let (location, diff_id) = (tar.location(), tar.digest());
+        let message = format!("{location} is damaged: it is not {diff_id} but {actual_diff_id}");
         Some(Error::failed(message))
     }
 }
 
-/// Nothing here is left half changed by a panic elsewhere.
+/// Locks a mutex. A panic while it was locked leaves its content valid.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A layer as far as it has been read.
-struct Plain {
+/// An uncompressed layer and its position.
+struct PlainLayer {
     file: Box<dyn io::Read + Send>,
     remaining: u64,
     digester: Digester,
 }
 
-impl Plain {
-    /// A layer from its start.
+impl PlainLayer {
+    /// Opens a layer at its start.
     ///
     /// # Errors
     /// Those of [`Blob::open`].
@@ -336,12 +338,12 @@ impl Plain {
         Ok(Self { file: tar.open(0).await?, remaining: tar.size(), digester })
     }
 
-    /// Replaces what is in `block` by the next `length` bytes, or by what is left.
+    /// Replaces the content of `block` with the next `length` bytes, or with the rest of the layer.
     fn read(&mut self, block: &mut Vec<u8>, length: usize) -> io::Result<()> {
         let length = usize::try_from(self.remaining).unwrap_or(length).min(length);
         block.resize(length, 0);
         // Each piece is hashed while it is in the processor's cache.
-        for piece in block.chunks_mut(PIECE_LEN) {
+        for piece in block.chunks_mut(PIECE_BYTES) {
             fill(&mut self.file, piece, self.remaining)?;
             self.digester.update(piece);
             self.remaining -= piece.len() as u64;
@@ -349,12 +351,12 @@ impl Plain {
         Ok(())
     }
 
-    /// Whether all has been read.
+    /// Returns whether the whole layer has been read.
     fn is_read(&self) -> bool {
         self.remaining == 0
     }
 
-    /// The digest of what has been read.
+    /// Returns the digest of the bytes read.
     fn finish(self) -> Digest {
         self.digester.finish()
     }

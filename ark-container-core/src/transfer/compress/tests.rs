@@ -1,4 +1,4 @@
-//! What comes out of the pipeline, and whether others can read it.
+//! Tests of [`Compressor`] and [`Compression`].
 
 use std::io::{Read, Write};
 use std::num::NonZeroUsize;
@@ -12,7 +12,7 @@ use crate::model::{Algorithm, Descriptor, Digest};
 use crate::transfer::blob::Blob;
 use crate::transfer::local_file::OpenFile;
 
-/// Bytes of which about half are spared by compression, the same each time.
+/// Returns reproducible bytes. Compression removes about half of them.
 fn content(size: usize) -> Vec<u8> {
     let mut content = Vec::with_capacity(size + 64);
     let mut state: u64 = 1;
@@ -27,21 +27,21 @@ fn content(size: usize) -> Vec<u8> {
     content
 }
 
-/// Bytes that do not compress, the same each time.
+/// Returns reproducible incompressible bytes.
 fn noise(size: usize) -> Vec<u8> {
     content(size * 2).chunks(8).flat_map(|chunk| &chunk[..chunk.len() / 2]).copied().collect()
 }
 
-/// Content and noise in turns of 2 MiB.
-fn mixed(turns: usize) -> Vec<u8> {
-    [content(2 << 20), noise(2 << 20)].concat().repeat(turns)
+/// Returns compressible and incompressible bytes alternately, 2 MiB of each.
+fn mixed(repeats: usize) -> Vec<u8> {
+    [content(2 << 20), noise(2 << 20)].concat().repeat(repeats)
 }
 
 fn sha256(content: &[u8]) -> Digest {
     Digester::digest(Algorithm::Sha256, content)
 }
 
-/// A layer in a file, and what is to be called its diff ID.
+/// A layer in a file, with its expected diff ID.
 struct Tar {
     file: tempfile::NamedTempFile,
     blob: Blob,
@@ -49,10 +49,10 @@ struct Tar {
 
 impl Tar {
     fn new(content: &[u8]) -> Self {
-        Self::called(sha256(content), content)
+        Self::with_diff_id(sha256(content), content)
     }
 
-    fn called(diff_id: Digest, content: &[u8]) -> Self {
+    fn with_diff_id(diff_id: Digest, content: &[u8]) -> Self {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"before").unwrap();
         file.write_all(content).unwrap();
@@ -74,7 +74,7 @@ impl Tar {
     }
 }
 
-/// Decompresses with an implementation that is not the one that compressed, where there is one.
+/// Decompresses gzip with another implementation than the tested one, and zstd with the same.
 fn decompress(compression: Compression, layer: &[u8]) -> Vec<u8> {
     let mut content = Vec::new();
     match compression {
@@ -89,16 +89,16 @@ fn decompress(compression: Compression, layer: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_comes_out_is_what_went_in_for_every_reader() {
+async fn decompressed_layer_equals_original() {
     for &compression in Compression::ALL {
-        let block = compression.block_len();
+        let block = compression.block_bytes();
         for size in [0, 1, block - 1, block, block + 1, 3 * block + 7] {
             let content = content(size);
-            let (layer, became) = Tar::new(&content).compress(compression, 2).await;
+            let (layer, descriptor) = Tar::new(&content).compress(compression, 2).await;
             assert!(decompress(compression, &layer) == content, "{compression} {size}");
-            assert_eq!(became.digest, sha256(&layer));
-            assert_eq!(became.size, layer.len() as u64);
-            assert_eq!(became.media_type, compression.media_type());
+            assert_eq!(descriptor.digest, sha256(&layer));
+            assert_eq!(descriptor.size, layer.len() as u64);
+            assert_eq!(descriptor.media_type, compression.media_type());
             assert!(size < block || layer.len() < size * 2 / 3, "{compression} {size}");
         }
     }
@@ -107,7 +107,7 @@ async fn what_comes_out_is_what_went_in_for_every_reader() {
 #[tokio::test]
 async fn incompressible_blocks_are_stored() {
     for &compression in Compression::ALL {
-        for size in [5000, 3 * compression.block_len() + 7] {
+        for size in [5000, 3 * compression.block_bytes() + 7] {
             let content = noise(size);
             let (layer, _) = Tar::new(&content).compress(compression, 2).await;
             assert!(decompress(compression, &layer) == content, "{compression} {size}");
@@ -122,7 +122,7 @@ async fn incompressible_blocks_are_stored() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn compressed_digest_is_the_same_on_every_machine() {
-    // Where these change, the version in the recipe must: other machines remember the old ones.
+    // A change of a digest needs a new encoder version, because push caches have the old digest.
     let known = [
         (
             Compression::Gzip,
@@ -136,25 +136,25 @@ async fn compressed_digest_is_the_same_on_every_machine() {
         ),
     ];
     let content = mixed(3);
-    for (compression, recipe, digest) in known {
-        assert_eq!(compression.recipe(), recipe);
+    for (compression, encoder_version, digest) in known {
+        assert_eq!(compression.encoder_version(), encoder_version);
         let tar = Tar::new(&content);
         for threads in [1, 2, 7, 64] {
-            let (_, became) = tar.compress(compression, threads).await;
-            assert_eq!(became.digest.hex(), digest, "{compression} by {threads}");
+            let (_, descriptor) = tar.compress(compression, threads).await;
+            assert_eq!(descriptor.digest.hex(), digest, "{compression}, {threads} threads");
         }
     }
 }
 
 #[tokio::test]
-async fn layers_that_nobody_takes_hold_no_other_up() {
+async fn unread_layers_do_not_block_others() {
     let tar = Tar::new(&content(4 << 20));
     let compressor = Compressor::with_threads(Compression::Gzip, NonZeroUsize::MIN);
-    let mut begun = Vec::new();
+    let mut unread = Vec::new();
     for _ in 0..8 {
         let (mut pieces, _) = compressor.compress(&tar.blob, |_| {}).await.unwrap();
         pieces.try_next().await.unwrap().unwrap();
-        begun.push(pieces);
+        unread.push(pieces);
     }
     let (pieces, outcome) = compressor.compress(&tar.blob, |_| {}).await.unwrap();
     assert_eq!(pieces.try_collect::<Vec<_>>().await.unwrap().len(), 8);
@@ -163,31 +163,31 @@ async fn layers_that_nobody_takes_hold_no_other_up() {
 
 #[tokio::test]
 async fn layer_with_wrong_diff_id_fails() {
-    let tar = Tar::called(sha256(b"other"), b"content");
+    let tar = Tar::with_diff_id(sha256(b"other"), b"content");
     let compressor = Compressor::new(Compression::Gzip);
     let (pieces, outcome) = compressor.compress(&tar.blob, |_| {}).await.unwrap();
     let error = pieces.try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
     assert_eq!(outcome.descriptor(), None);
-    let fault = outcome.fault(&tar.blob).unwrap().to_string();
-    let place = format!("a/layer.tar in {}", tar.file.path().display());
-    let (promised, found) = (sha256(b"other"), sha256(b"content"));
-    assert_eq!(fault, format!("{place} is damaged: it is not {promised} but {found}"));
+    let error = outcome.damage_error(&tar.blob).unwrap().to_string();
+    let location = format!("a/layer.tar in {}", tar.file.path().display());
+    let (expected, actual) = (sha256(b"other"), sha256(b"content"));
+    assert_eq!(error, format!("{location} is damaged: it is not {expected} but {actual}"));
 }
 
 #[tokio::test]
-async fn a_layer_that_is_cut_short_ends_with_an_error() {
+async fn truncated_layer_fails() {
     let tar = Tar::new(&content(1 << 20));
     tar.file.as_file().set_len(1 << 19).unwrap();
     let compressor = Compressor::new(Compression::Zstd);
     let (pieces, outcome) = compressor.compress(&tar.blob, |_| {}).await.unwrap();
     let error = pieces.try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
-    assert!(outcome.descriptor().is_none() && outcome.fault(&tar.blob).is_none());
+    assert!(outcome.descriptor().is_none() && outcome.damage_error(&tar.blob).is_none());
 }
 
 #[tokio::test]
-async fn what_has_been_compressed_is_told_in_bytes_of_the_layer() {
+async fn progress_counts_uncompressed_bytes() {
     static MOVED: AtomicU64 = AtomicU64::new(0);
     let tar = Tar::new(&content(2 << 20));
     let compressor = Compressor::new(Compression::Gzip);
@@ -200,7 +200,7 @@ async fn what_has_been_compressed_is_told_in_bytes_of_the_layer() {
 }
 
 #[test]
-fn compressions_are_called_by_their_names() {
+fn compression_names_parse() {
     for &compression in Compression::ALL {
         assert_eq!(compression.to_string().parse(), Ok(compression));
     }

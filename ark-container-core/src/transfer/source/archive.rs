@@ -11,7 +11,7 @@ use tar::EntryType;
 use super::damaged;
 use crate::error::{Error, Result};
 use crate::transfer::decompress::CompressionFormat;
-use crate::transfer::local_file::{Cursor, OpenFile, PIECE_LEN};
+use crate::transfer::local_file::{Cursor, OpenFile, PIECE_BYTES};
 
 /// The maximum total size of the headers of an archive: about 100,000 members. Limits the memory for a hostile archive.
 const MAX_HEADERS_BYTES: u64 = 64 * 1024 * 1024;
@@ -159,10 +159,10 @@ impl Archive {
             return Ok(false);
         }
         let (mut one_reader, mut other_reader) = (self.reader(one), self.reader(other));
-        let (mut one_piece, mut other_piece) = (vec![0; PIECE_LEN], vec![0; PIECE_LEN]);
+        let (mut one_piece, mut other_piece) = (vec![0; PIECE_BYTES], vec![0; PIECE_BYTES]);
         let mut remaining = one.size;
         while remaining > 0 {
-            let length = usize::try_from(remaining).unwrap_or(PIECE_LEN).min(PIECE_LEN);
+            let length = usize::try_from(remaining).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
             let read = one_reader
                 .read_exact(&mut one_piece[..length])
                 .and_then(|()| other_reader.read_exact(&mut other_piece[..length]));

@@ -20,7 +20,7 @@ use crate::transfer::decompress::{CompressionFormat, decompress};
 use crate::transfer::in_background;
 use crate::transfer::local_file::OpenFile;
 
-const PIECE_BYTES: usize = 256 * 1024;
+const SPOOL_PIECE_BYTES: usize = 256 * 1024;
 /// The decompressed size up to which any compression ratio is accepted.
 const ALWAYS_ACCEPTED_BYTES: u64 = 1024 * 1024 * 1024;
 /// The maximum compression ratio of a larger archive. The ratio of images is 2 to 10.
@@ -54,7 +54,7 @@ pub(super) fn disk_full(name: &str, error: Option<io::Error>) -> Error {
 
 /// Returns whether the disk of a file is full, by appending to the file, which is then unusable.
 pub(super) fn is_disk_full(mut file: &File) -> bool {
-    let written = file.write_all(&[0; PIECE_BYTES]).and_then(|()| file.sync_data());
+    let written = file.write_all(&[0; SPOOL_PIECE_BYTES]).and_then(|()| file.sync_data());
     written.is_err_and(|error| is_disk_full_error(&error))
 }
 
@@ -192,7 +192,7 @@ fn copy(
     let counted = Counted { inner: stream, received: received.clone() };
     let mut content = decompress(counted).map_err(|error| unreadable(name, error))?;
     let mut spooled = temporary_file()?;
-    let mut piece = vec![0; PIECE_BYTES];
+    let mut piece = vec![0; SPOOL_PIECE_BYTES];
     let mut length = 0;
     loop {
         let read = match content.read(&mut piece) {

@@ -18,7 +18,7 @@ use crate::distribution::{DistributionError, Upload};
 use crate::error::{Error, ResourceKind, Result};
 use crate::model::Descriptor;
 use crate::transfer::blob::{Blob, Pieces};
-use crate::transfer::compress::Outcome;
+use crate::transfer::compress::CompressionOutcome;
 use crate::transfer::pending_uploads::UploadRecord;
 use crate::transfer::progress::BlobState;
 use crate::transfer::queue::Counter;
@@ -134,8 +134,8 @@ impl RegistryTarget<'_> {
     async fn start_or_resume(&self, tar: &Blob, opened: Option<Upload>) -> Result<UploadPosition> {
         let pending = match self.cache {
             Some(cache) if tar.size() >= MIN_RESUMABLE_BYTES => {
-                let recipe = self.compressor.compression().recipe();
-                let blob = format!("{} {recipe}", tar.digest());
+                let encoder_version = self.compressor.compression().encoder_version();
+                let blob = format!("{} {encoder_version}", tar.digest());
                 cache.uploads().lock(self.client, blob).await
             }
             _ => None,
@@ -182,13 +182,15 @@ impl RegistryTarget<'_> {
         let compressing = self.compressor.compress(tar, move |bytes| count.add(bytes)).await;
         let (pieces, outcome) = compressing.map_err(SendError::Other)?;
         let sent = self.send_pieces(pieces, &outcome, position).await;
-        sent.map_err(|error| outcome.fault(tar).map_or(SendError::Other(error), SendError::Damaged))
+        sent.map_err(|error| {
+            outcome.damage_error(tar).map_or(SendError::Other(error), SendError::Damaged)
+        })
     }
 
     async fn send_pieces(
         &self,
         pieces: Pieces,
-        outcome: &Outcome,
+        outcome: &CompressionOutcome,
         position: &mut UploadPosition,
     ) -> Result<Descriptor> {
         let mut pieces = without(position.offset, pieces).peekable();
@@ -240,7 +242,7 @@ impl RegistryTarget<'_> {
 
     /// Waits for the memory of a part, and fills the part.
     async fn fill(&self, part: Part, pieces: &mut Peekable<Pieces>) -> Result<(Part, bool)> {
-        let mut part = Part { _permit: Some(self.compressor.room().await?), ..part };
+        let mut part = Part { _permit: Some(self.compressor.part_permit().await?), ..part };
         let has_more = part.fill(pieces, COMPRESSED_PART_BYTES).await?;
         Ok((part, has_more))
     }

@@ -1,4 +1,4 @@
-//! What users change: they push, delete, and break off.
+//! Operations that write: pushes, deletions and interrupted uploads.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -13,35 +13,35 @@ use futures_util::stream;
 use reqwest::{Method, StatusCode};
 use tokio::time::{sleep, timeout};
 
-use super::{REPOSITORIES, TAGS, User, below, is_temporary, pick};
+use super::{REPOSITORIES, TAGS, User, is_temporary, pick, random_below};
 use crate::Problem;
-use crate::contents::{Contents, check_cut};
+use crate::contents::{Contents, check_interrupted};
 
-/// Longer than a server works on a request whose client is gone.
-const AFTERWARDS: Duration = Duration::from_secs(1);
+/// Longer than the server processes a request after its client has disconnected.
+const CANCELLED_REQUEST_WAIT: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// About as long as a push takes, so that some are cut and some are not.
-const MOMENT_MS: usize = 60;
+/// About the duration of a push, so that some pushes are interrupted and some are not.
+const PUSH_MS: usize = 60;
 
-/// How a change ended that did not fail.
+/// The end of a command that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Done,
-    /// Nobody knows how far it went.
-    Cut,
+    /// The result of the command is unknown.
+    Killed,
 }
 
 impl User {
-    /// Has every image in every repository: what is there later is no growth. It takes no server, which is
-    /// killed meanwhile.
-    pub(super) async fn begin(&mut self) -> Result<(), Problem> {
+    /// Pushes all images to all repositories, so that later pushes add no files. The pushes write to the folder,
+    /// because the server is killed meanwhile.
+    pub(super) async fn push_all_images(&mut self) -> Result<(), Problem> {
         for name in REPOSITORIES {
             self.create(name).await?;
             let path = self.path(name)?;
             let tag: Tag = TAGS[0].parse()?;
             let mut contents = Contents::default();
             for image in &self.images {
-                let backend = &self.place.backend;
+                let backend = &self.environment.backend;
                 let source = ImageSource::oci_layout(&image.layout);
                 let push = Push::new(Arc::new(backend.clone()), &path, source);
                 push.with_local(backend).with_tag(tag.clone()).await?;
@@ -55,12 +55,12 @@ impl User {
     pub(super) async fn create(&mut self, name: &'static str) -> Result<(), Problem> {
         let started = Instant::now();
         let path = self.path(name)?;
-        if below(4) == 0 {
+        if random_below(4) == 0 {
             let line = format!("--quiet --create-repository {name} --organization");
             self.run(&format!("{line} {}", self.organization), None).await?;
-            self.record("create, typed", started);
+            self.record("create by CLI", started);
         } else {
-            self.place.backend.create_repository(&path, &CreateOptions::default()).await?;
+            self.environment.backend.create_repository(&path, &CreateOptions::default()).await?;
             self.record("create", started);
         }
         self.repositories.insert(name, Some(Contents::default()));
@@ -72,70 +72,71 @@ impl User {
         name: &'static str,
         before: Contents,
     ) -> Result<(), Problem> {
-        let (digest, tag) = self.any()?;
+        let (digest, tag) = self.random_image_and_tag()?;
         let started = Instant::now();
         let done = self.send(name, &digest, &tag).await;
         if done.is_ok() {
             self.record("push", started);
         }
         let after = before.with_image(&tag, &digest);
-        self.settle(name, Some(before), Some(after), done).await
+        self.update_contents(name, Some(before), Some(after), done).await
     }
 
-    /// A client whose connections go in the middle of it.
-    pub(super) async fn push_and_vanish(
+    /// Pushes, and closes the connections at a random time.
+    pub(super) async fn push_and_disconnect(
         &mut self,
         name: &'static str,
         before: Contents,
     ) -> Result<(), Problem> {
-        let (digest, tag) = self.any()?;
-        let moment = Duration::from_millis(below(MOMENT_MS) as u64);
+        let (digest, tag) = self.random_image_and_tag()?;
+        let duration = Duration::from_millis(random_below(PUSH_MS) as u64);
         let after = before.with_image(&tag, &digest);
-        match timeout(moment, self.send(name, &digest, &tag)).await {
-            Ok(done) => self.settle(name, Some(before), Some(after), done).await,
-            Err(_) => self.look_after_cut(name, Some(before), Some(after)).await,
+        match timeout(duration, self.send(name, &digest, &tag)).await {
+            Ok(done) => self.update_contents(name, Some(before), Some(after), done).await,
+            Err(_) => self.check_after_interruption(name, Some(before), Some(after)).await,
         }
     }
 
     async fn send(&self, name: &str, digest: &Digest, tag: &Tag) -> Result<(), Problem> {
         let path = self.path(name)?;
         let source = ImageSource::oci_layout(&self.image(digest)?.layout);
-        let push = Push::new(Arc::new(self.place.backend.clone()), &path, source);
-        let push = push.with_endpoint(self.place.host.clone()).with_tag(tag.clone());
+        let push = Push::new(Arc::new(self.environment.backend.clone()), &path, source);
+        let push = push.with_endpoint(self.environment.host.clone()).with_tag(tag.clone());
         match push.await?.digest() {
             pushed if pushed == digest => Ok(()),
-            other => Err(format!("pushed {digest}, and it became {other}").into()),
+            other => Err(format!("pushed {digest}, the result is {other}").into()),
         }
     }
 
-    /// The program at work in the folder beside the server, and more often than not killed.
+    /// Pushes with the program, which writes to the folder beside the server. Two of three such programs are killed.
     pub(super) async fn push_by_program(
         &mut self,
         name: &'static str,
         before: Contents,
     ) -> Result<(), Problem> {
-        let (digest, tag) = self.any()?;
+        let (digest, tag) = self.random_image_and_tag()?;
         let layout = self.image(&digest)?.layout.display().to_string();
         let line = format!("--quiet --push {name}:{tag} --from oci:{layout} --organization");
-        let kill = (below(3) > 0).then(|| Duration::from_millis(below(2 * MOMENT_MS) as u64));
+        let kill =
+            (random_below(3) > 0).then(|| Duration::from_millis(random_below(2 * PUSH_MS) as u64));
         let started = Instant::now();
         let end = self.run(&format!("{line} {}", self.organization), kill).await?;
         let after = before.with_image(&tag, &digest);
         match end {
             End::Done => {
-                self.record("push, typed", started);
+                self.record("push by CLI", started);
                 self.repositories.insert(name, Some(after));
                 Ok(())
             }
-            End::Cut => {
-                self.place.count_client_kill();
-                self.look_after_cut(name, Some(before), Some(after)).await
+            End::Killed => {
+                self.environment.count_client_kill();
+                self.check_after_interruption(name, Some(before), Some(after)).await
             }
         }
     }
 
-    /// A client that announces more than it sends, and goes.
-    pub(super) async fn half_an_upload(&mut self, name: &'static str) -> Result<(), Problem> {
+    /// Disconnects during the body of an upload.
+    pub(super) async fn interrupted_upload(&mut self, name: &'static str) -> Result<(), Problem> {
         let started = Instant::now();
         let request = self.request(Method::POST, name, "blobs/uploads/").await?;
         let answer = request.send().await?;
@@ -147,11 +148,11 @@ impl User {
         let request = self.request(Method::PATCH, name, &url).await?;
         let broken = request.body(reqwest::Body::wrap_stream(some)).send().await;
         if broken.is_ok() {
-            return Err("a broken request was answered".into());
+            return Err("an interrupted request was answered".into());
         }
         let status = self.request(Method::GET, name, &url).await?.send().await?;
         expect(&status, StatusCode::NO_CONTENT)?;
-        self.record("half an upload", started);
+        self.record("broken upload", started);
         Ok(())
     }
 
@@ -167,7 +168,7 @@ impl User {
         };
         let after = before.without_tag(&tag);
         let done = self.delete("delete a tag", name, &format!("manifests/{tag}"), expected).await;
-        self.settle(name, Some(before), Some(after), done).await
+        self.update_contents(name, Some(before), Some(after), done).await
     }
 
     pub(super) async fn delete_image(
@@ -175,7 +176,7 @@ impl User {
         name: &'static str,
         before: Contents,
     ) -> Result<(), Problem> {
-        let (digest, _) = self.any()?;
+        let (digest, _) = self.random_image_and_tag()?;
         let expected = match before.images.contains(&digest) {
             true => StatusCode::ACCEPTED,
             false => StatusCode::NOT_FOUND,
@@ -183,7 +184,7 @@ impl User {
         let after = before.without_image(&digest);
         let url = format!("manifests/{digest}");
         let done = self.delete("delete an image", name, &url, expected).await;
-        self.settle(name, Some(before), Some(after), done).await
+        self.update_contents(name, Some(before), Some(after), done).await
     }
 
     async fn delete(
@@ -203,14 +204,14 @@ impl User {
     pub(super) async fn delete_repository(&mut self, name: &'static str) -> Result<(), Problem> {
         let started = Instant::now();
         let options = DeleteOptions::default().with_force(true);
-        self.place.backend.delete_repository(&self.path(name)?, &options).await?;
+        self.environment.backend.delete_repository(&self.path(name)?, &options).await?;
         self.repositories.insert(name, None);
         self.record("delete all", started);
         Ok(())
     }
 
-    /// Keeps in mind what was done, or what is found where that is not known.
-    async fn settle(
+    /// Updates the expected contents: with `after`, or with the actual contents after a temporary error.
+    async fn update_contents(
         &mut self,
         name: &'static str,
         before: Option<Contents>,
@@ -222,27 +223,27 @@ impl User {
             return Ok(());
         };
         if is_temporary(&problem) {
-            self.look_after_cut(name, before, after).await?;
+            self.check_after_interruption(name, before, after).await?;
         }
         Err(problem)
     }
 
-    async fn look_after_cut(
+    async fn check_after_interruption(
         &mut self,
         name: &'static str,
         before: Option<Contents>,
         after: Option<Contents>,
     ) -> Result<(), Problem> {
-        sleep(AFTERWARDS).await;
+        sleep(CANCELLED_REQUEST_WAIT).await;
         let found = self.found(name).await?;
-        check_cut(&before, &after, &found)?;
+        check_interrupted(&before, &after, &found)?;
         self.repositories.insert(name, found);
         Ok(())
     }
 
-    /// What there is in the folder.
+    /// Returns the actual contents in the folder.
     pub(super) async fn found(&self, name: &str) -> Result<Option<Contents>, Problem> {
-        let (path, backend) = (self.path(name)?, &self.place.backend);
+        let (path, backend) = (self.path(name)?, &self.environment.backend);
         if !backend.repository_exists(&path).await? {
             return Ok(None);
         }
@@ -256,27 +257,27 @@ impl User {
         Ok(Some(found))
     }
 
-    /// Waits for the server that takes the place of one that was killed.
-    pub(super) async fn server_is_back(&self) -> Result<(), Problem> {
-        let url = format!("http://{}/v2/", self.place.host);
+    /// Waits for the server that replaces a killed one.
+    pub(super) async fn wait_for_server(&self) -> Result<(), Problem> {
+        let url = format!("http://{}/v2/", self.environment.host);
         let deadline = Instant::now() + TIMEOUT;
         while self.http.get(&url).send().await.is_err() {
             if Instant::now() > deadline {
-                return Err("the server does not come back".into());
+                return Err("the server does not respond".into());
             }
             sleep(Duration::from_millis(20)).await;
         }
         Ok(())
     }
 
-    /// Runs the program, which has to succeed unless it is killed.
+    /// Runs the program, which must succeed or be killed after `kill`.
     async fn run(&self, line: &str, kill: Option<Duration>) -> Result<End, Problem> {
-        let mut command = self.place.command(line);
+        let mut command = self.environment.command(line);
         let line = line.to_owned();
         let running = tokio::task::spawn_blocking(move || {
             let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-            if let Some(moment) = kill {
-                std::thread::sleep(moment);
+            if let Some(delay) = kill {
+                std::thread::sleep(delay);
                 process.kill()?;
             }
             process.wait_with_output()
@@ -284,7 +285,7 @@ impl User {
         let output = running.await??;
         match output.status.code() {
             Some(0) => Ok(End::Done),
-            None if kill.is_some() => Ok(End::Cut),
+            None if kill.is_some() => Ok(End::Killed),
             _ => Err(format!("{line}: {output:?}").into()),
         }
     }
@@ -294,5 +295,5 @@ pub(super) fn expect(answer: &reqwest::Response, status: StatusCode) -> Result<(
     if answer.status() == status {
         return Ok(());
     }
-    Err(format!("{} answered {}, not {status}", answer.url(), answer.status()).into())
+    Err(format!("{} returned {}, not {status}", answer.url(), answer.status()).into())
 }

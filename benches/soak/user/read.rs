@@ -1,4 +1,4 @@
-//! What users look at, and compare with what they did.
+//! Operations that read, and compare the answer with the expected contents.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,13 +12,13 @@ use futures_util::TryStreamExt;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use super::change::expect;
-use super::{STRANGER, TAGS, User, pick};
+use super::write::expect;
+use super::{OTHER_ORGANIZATION, TAGS, User, pick};
 use crate::Problem;
 use crate::contents::Contents;
 
 impl User {
-    /// Fetches what a tag stands for, where it stands for something.
+    /// Pulls the image of a random tag, or checks the error if the tag has none.
     pub(super) async fn pull(&self, name: &str, contents: &Contents) -> Result<(), Problem> {
         let tag: Tag = pick(&TAGS).parse()?;
         match contents.tags.get(&tag) {
@@ -26,20 +26,20 @@ impl User {
             None => {
                 let path = self.path(name)?;
                 let folder = tempfile::tempdir()?;
-                let backend = Arc::new(self.place.backend.clone());
+                let backend = Arc::new(self.environment.backend.clone());
                 let pull = Pull::new(backend, &path, tag.into(), folder.path());
-                match pull.with_endpoint(self.place.host.clone()).await {
+                match pull.with_endpoint(self.environment.host.clone()).await {
                     Err(ark_container_core::Error::NotFound { .. }) => Ok(()),
                     Err(error) => Err(error.into()),
                     Ok(pulled) => {
-                        Err(format!("pulled {}, of a tag without image", pulled.url).into())
+                        Err(format!("pulled {} for a tag without an image", pulled.url).into())
                     }
                 }
             }
         }
     }
 
-    /// Fetches an image, and compares each of its bytes with those that were pushed.
+    /// Pulls an image, and compares each byte with the pushed ones.
     pub(super) async fn pull_image(
         &self,
         name: &str,
@@ -49,16 +49,16 @@ impl User {
         let path = self.path(name)?;
         let folder = tempfile::tempdir()?;
         let started = Instant::now();
-        let backend = Arc::new(self.place.backend.clone());
+        let backend = Arc::new(self.environment.backend.clone());
         let pull = Pull::new(backend, &path, reference, folder.path());
-        pull.with_endpoint(self.place.host.clone()).await?;
+        pull.with_endpoint(self.environment.host.clone()).await?;
         self.record("pull", started);
         let sample = &self.image(digest)?.sample;
         let manifest = (sample.digest(), sample.manifest());
         for (blob, content) in sample.blobs().chain([manifest]) {
             let pulled = fs::read(folder.path().join("blobs/sha256").join(blob.hex()))?;
             if pulled != content {
-                return Err(format!("{blob} of {digest} has other bytes than were pushed").into());
+                return Err(format!("{blob} of {digest} differs from the pushed bytes").into());
             }
         }
         Ok(())
@@ -80,12 +80,13 @@ impl User {
         if found == *contents {
             return Ok(());
         }
-        Err(format!("listed {found:?}, and not {contents:?}").into())
+        Err(format!("listed {found:?}, expected {contents:?}").into())
     }
 
     pub(super) async fn list_repositories(&self) -> Result<(), Problem> {
         let started = Instant::now();
-        let listed = self.place.backend.list_repositories(&Organizations::from(self.organization));
+        let listed =
+            self.environment.backend.list_repositories(&Organizations::from(self.organization));
         let listed: Vec<_> = listed.try_collect().await?;
         self.record("list all", started);
         let listed: BTreeSet<_> =
@@ -95,42 +96,42 @@ impl User {
         if listed == expected {
             return Ok(());
         }
-        Err(format!("listed {listed:?}, and not {expected:?}").into())
+        Err(format!("listed {listed:?}, expected {expected:?}").into())
     }
 
-    /// Asks the program for a password, and uses it where it is good and where it is not.
+    /// Logs in with the program. Checks that the password is valid for the own organization only.
     pub(super) async fn log_in(&self, name: &str, contents: &Contents) -> Result<(), Problem> {
         let started = Instant::now();
         let line = format!("--quiet --login {name} --organization {}", self.organization);
-        let mut command = self.place.command(&line);
+        let mut command = self.environment.command(&line);
         let output = tokio::task::spawn_blocking(move || command.output()).await??;
         if !output.status.success() {
             return Err(format!("{line}: {output:?}").into());
         }
-        self.record("login, typed", started);
+        self.record("login by CLI", started);
         let password = String::from_utf8(output.stdout)?;
         let get = |path: String| {
-            let url = format!("http://{}/v2/{path}/tags/list", self.place.host);
+            let url = format!("http://{}/v2/{path}/tags/list", self.environment.host);
             self.http.get(url).basic_auth("AWS", Some(password.trim_end())).send()
         };
         let own = get(self.path(name)?.to_string()).await?;
         expect(&own, StatusCode::OK)?;
         check_tags(&own.bytes().await?, contents)?;
-        expect(&get(format!("prod/{STRANGER}/{name}")).await?, StatusCode::FORBIDDEN)
+        expect(&get(format!("prod/{OTHER_ORGANIZATION}/{name}")).await?, StatusCode::FORBIDDEN)
     }
 
-    pub(super) async fn ask_for_what_is_not_there(&self, name: &str) -> Result<(), Problem> {
-        let nothing = "0".repeat(64);
+    pub(super) async fn request_missing_content(&self, name: &str) -> Result<(), Problem> {
+        let missing = "0".repeat(64);
         for url in [
-            format!("blobs/sha256:{nothing}"),
-            format!("manifests/sha256:{nothing}"),
+            format!("blobs/sha256:{missing}"),
+            format!("manifests/sha256:{missing}"),
             "manifests/missing".to_owned(),
-            format!("blobs/uploads/{}", &nothing[..32]),
+            format!("blobs/uploads/{}", &missing[..32]),
         ] {
             let started = Instant::now();
             let answer = self.request(Method::GET, name, &url).await?.send().await?;
             expect(&answer, StatusCode::NOT_FOUND)?;
-            self.record("look in vain", started);
+            self.record("missing content", started);
         }
         Ok(())
     }
@@ -144,5 +145,5 @@ fn check_tags(listed: &[u8], contents: &Contents) -> Result<(), Problem> {
     if listed == expected {
         return Ok(());
     }
-    Err(format!("listed the tags {listed:?}, and not {expected:?}").into())
+    Err(format!("listed the tags {listed:?}, expected {expected:?}").into())
 }

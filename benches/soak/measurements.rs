@@ -1,4 +1,4 @@
-//! What is measured: latencies by operation, and what the server holds over time.
+//! Measurements: [`Latencies`] of operations, and [`Samples`] of the server's resources.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,40 +7,40 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::Problem;
-use crate::server::Place;
+use crate::server::Environment;
 
-/// How long each operation took, by its name, in microseconds.
-pub(crate) struct Figures(Mutex<(Instant, BTreeMap<&'static str, Vec<u32>>)>);
+/// Latencies in microseconds by the name of the operation.
+pub(crate) struct Latencies(Mutex<(Instant, BTreeMap<&'static str, Vec<u32>>)>);
 
-impl Default for Figures {
+impl Default for Latencies {
     fn default() -> Self {
         Self(Mutex::new((Instant::now(), BTreeMap::new())))
     }
 }
 
-impl Figures {
+impl Latencies {
     pub(crate) fn record(&self, operation: &'static str, took: Duration) {
         let took = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
-        let mut figures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        figures.1.entry(operation).or_default().push(took);
+        let mut latencies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        latencies.1.entry(operation).or_default().push(took);
     }
 
-    /// Forgets what was measured so far.
-    pub(crate) fn start_over(&self) {
-        let mut figures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *figures = (Instant::now(), BTreeMap::new());
+    /// Deletes all measurements.
+    pub(crate) fn clear(&self) {
+        let mut latencies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *latencies = (Instant::now(), BTreeMap::new());
     }
 
     fn count(&self) -> usize {
-        let figures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        figures.1.values().map(Vec::len).sum()
+        let latencies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        latencies.1.values().map(Vec::len).sum()
     }
 }
 
-impl fmt::Display for Figures {
+impl fmt::Display for Latencies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let figures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, operations) = (figures.0, &figures.1);
+        let latencies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, operations) = (latencies.0, &latencies.1);
         let seconds = since.elapsed().as_secs_f64();
         let header = ["operation", "count", "per second", "50th ms", "90th ms", "99th ms", "most"];
         for (column, title) in header.iter().enumerate() {
@@ -60,53 +60,56 @@ impl fmt::Display for Figures {
     }
 }
 
-/// What the server holds at a moment.
+/// The resources of the server at one time.
 pub(crate) struct Sample {
     elapsed: Duration,
     operations: usize,
-    /// In KiB.
-    resident: u64,
+    resident_kib: u64,
     descriptors: usize,
     files: usize,
-    /// Uploads and temporary files, which clients leave behind and a sweep removes after a day.
-    passing: usize,
+    /// Files of uploads and temporary files. A sweep removes abandoned ones after a day.
+    temporary: usize,
 }
 
 impl Sample {
     pub(crate) const HEADER: &str =
-        "seconds operations memory_KiB descriptors      files    passing";
+        "seconds operations memory_KiB descriptors      files  temporary";
 
     /// Measures a process.
     ///
     /// Source: <https://man7.org/linux/man-pages/man5/proc_pid_status.5.html>
-    pub(crate) fn take(process: u32, place: &Place, started: Instant) -> Result<Self, Problem> {
+    pub(crate) fn take(
+        process: u32,
+        environment: &Environment,
+        started: Instant,
+    ) -> Result<Self, Problem> {
         let status = fs::read_to_string(format!("/proc/{process}/status"))?;
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let resident = resident.and_then(|value| value.trim().strip_suffix(" kB"));
-        let (kept, passing) = place.files()?;
+        let (permanent, temporary) = environment.files()?;
         Ok(Self {
             elapsed: started.elapsed(),
-            operations: place.figures.count(),
-            resident: resident.ok_or("the server has ended")?.parse()?,
+            operations: environment.latencies.count(),
+            resident_kib: resident.ok_or("the server has ended")?.parse()?,
             descriptors: fs::read_dir(format!("/proc/{process}/fd"))?.count(),
-            files: kept.len(),
-            passing: passing.len(),
+            files: permanent.len(),
+            temporary: temporary.len(),
         })
     }
 }
 
 impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { operations, resident, descriptors, files, passing, .. } = self;
+        let Self { operations, resident_kib, descriptors, files, temporary, .. } = self;
         let seconds = self.elapsed.as_secs();
         write!(
             f,
-            "{seconds:>7} {operations:>10} {resident:>10} {descriptors:>11} {files:>10} {passing:>10}"
+            "{seconds:>7} {operations:>10} {resident_kib:>10} {descriptors:>11} {files:>10} {temporary:>10}"
         )
     }
 }
 
-/// All that was measured of a run.
+/// All samples of a run.
 pub(crate) struct Samples {
     duration: Duration,
     samples: Vec<Sample>,
@@ -121,9 +124,9 @@ impl Samples {
         self.samples.push(sample);
     }
 
-    /// Compares the last quarter with the second. Each may have a little more than before, for what
-    /// allocators keep and what clients happen to have open, and nothing beyond that.
-    pub(crate) fn nothing_grows(&self) -> Result<(), Problem> {
+    /// Compares the last quarter with the second. The tolerance covers the reserves of allocators and the random number
+    /// of open connections.
+    pub(crate) fn check_growth(&self) -> Result<(), Problem> {
         let mean = |quarter: u32, of: &dyn Fn(&Sample) -> f64| {
             let within = self.samples.iter().filter(|sample| {
                 let quarters = sample.elapsed.as_secs_f64() * 4.0 / self.duration.as_secs_f64();
@@ -135,20 +138,24 @@ impl Samples {
         };
         type Measure = (&'static str, fn(&Sample) -> f64, f64);
         let measures: [Measure; 3] = [
-            ("memory in KiB", |sample| sample.resident as f64, 8192.0),
+            ("memory in KiB", |sample| sample.resident_kib as f64, 8192.0),
             ("open descriptors", |sample| sample.descriptors as f64, 16.0),
             ("files", |sample| sample.files as f64, 64.0),
         ];
         let mut grown = Vec::new();
-        for (what, of, more) in measures {
+        for (resource, of, tolerance) in measures {
             let (before, after) = (mean(2, &of), mean(4, &of));
-            println!("{what}: {before:.0} in the second quarter, {after:.0} in the last");
-            // It does not fit either where there is no number.
-            let fits = after <= before * 1.1 + more;
-            if !fits {
-                grown.push(what);
+            println!("{resource}: {before:.0} in the second quarter, {after:.0} in the last");
+            // A NaN, the mean of no samples, fails as well.
+            let is_stable = after <= before * 1.1 + tolerance;
+            if !is_stable {
+                grown.push(resource);
             }
         }
-        if grown.is_empty() { Ok(()) } else { Err(format!("it grows: {grown:?}").into()) }
+        if grown.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("resources have grown: {grown:?}").into())
+        }
     }
 }

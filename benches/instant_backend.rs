@@ -1,4 +1,4 @@
-//! A backend that answers at once, so that only what is around it is measured.
+//! [`InstantBackend`]: responds immediately, to measure the layers around a backend.
 
 use std::fmt;
 
@@ -14,22 +14,22 @@ use ark_container_core::{Error, RegistryBackend, ResourceKind, Result};
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt};
 
-/// Has every repository, and no images.
+/// A backend with every repository, and no images.
 #[derive(Debug)]
-pub(crate) struct Instant;
+pub(crate) struct InstantBackend;
 
-impl fmt::Display for Instant {
+impl fmt::Display for InstantBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("instant")
     }
 }
 
 fn described(path: &RepositoryPath) -> Repository {
-    Repository::new(RepositoryUrl::new(Instant.host(), path.clone()))
+    Repository::new(RepositoryUrl::new(InstantBackend.host(), path.clone()))
 }
 
 #[async_trait]
-impl RegistryBackend for Instant {
+impl RegistryBackend for InstantBackend {
     fn host(&self) -> RegistryHost {
         "registry.example".parse().unwrap()
     }
