@@ -57,20 +57,21 @@ layout() {
   keep "$folder" "$manifest"
 }
 
-# real_layers FOLDER COUNT MEBIBYTES: creates reproducible tar files NUMBER.tar of files of this machine.
+# real_layers FOLDER COUNT MEBIBYTES: creates reproducible tar files NUMBER.tar of files of this machine. As in an image,
+# a layer has whole folders: it is the start of one of COUNT equal parts of /usr.
 real_layers() {
   local folder=$1 count=$2 mebibytes=$3 number
   mkdir -p "$folder"
-  find /usr -xdev -type f -readable -size -64M -printf '%s %P\n' | LC_ALL=C sort -k2 |
-    # Adjacent files are similar, so they go to different layers.
-    awk -v count="$count" -v limit="$((mebibytes << 20))" -v folder="$folder" '
-      { layer = NR % count; size[layer] += $1 }
-      size[layer] <= limit { sub(/^[0-9]+ /, ""); print > (folder "/" layer ".list") }'
-  for number in $(seq 0 "$((count - 1))"); do
-    tar -C /usr --mtime=@0 --owner=0 --group=0 --numeric-owner -cf "$folder/$number.tar" \
-      -T "$folder/$number.list"
-  done
+  files /usr -xdev >"$folder/all"
+  awk -v count="$count" -v limit="$((mebibytes << 20))" -v folder="$folder" '
+    NR == FNR { total += $1; next }
+    { layer = int(seen / total * count); seen += $1 }
+    size[layer] + $1 <= limit { size[layer] += $1; sub(/^[0-9]+ /, ""); print > (folder "/" layer ".list") }' \
+    "$folder/all" "$folder/all"
+  for number in $(seq 0 "$((count - 1))"); do archive_of "$folder/$number.list" "$folder/$number.tar"; done
 }
+# archive_of LIST FILE
+archive_of() { tar -P --mtime=@0 --owner=0 --group=0 --numeric-owner -cf "$2" -T "$1" 2>/dev/null; }
 
 # kind_layer system|python|binaries|media FILE: creates a tar of at most 200 MiB of files of one kind.
 kind_layer() {
@@ -82,7 +83,7 @@ kind_layer() {
       files / -xdev -size +10k '(' -name '*.jpg' -o -name '*.png' -o -name '*.gz' -o -name '*.xz' -o -name '*.deb' \
         -o -name '*.whl' -o -name '*.crate' ')' | take 200 ;;
   esac >"$2.list"
-  tar -P --mtime=@0 --owner=0 --group=0 --numeric-owner -cf "$2" -T "$2.list" 2>/dev/null
+  archive_of "$2.list" "$2"
 }
 # files FOLDER [FIND_OPTION…]: prints sizes and paths. Unreadable folders are skipped.
 files() {
