@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures what benches/README.md has in its table, and prints that table with this machine. Each script's own lines go
-# to the standard error. About 60 minutes; nothing else may run on the machine.
+# to the standard error. About 45 minutes; nothing else may run on the machine.
 #   benches/table.sh [RUNS=5] >table.md
 set -euo pipefail
 cd "$(dirname "$0")"
