@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prints the table of benches/README.md, measured on this machine. The output of the scripts goes to standard error.
-# About 60 minutes, on an otherwise idle machine.
+# About 45 minutes, on an otherwise idle machine.
 #   benches/table.sh [RUNS=5] >table.md
 set -euo pipefail
 cd "$(dirname "$0")"
