@@ -23,7 +23,7 @@ timed() {
 }
 build_quickstart() {
   title "quickstart from an empty target folder"
-  timed quickstart cargo build --quiet --locked --example quickstart
+  timed quickstart cargo build --quiet --locked -p quickstart
   at_most $wall quickstart 90
 }
 build_release() {

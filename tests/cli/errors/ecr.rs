@@ -25,17 +25,17 @@ fn invalid_ecr_host_is_rejected() {
     let list = |host: &str| with(&[], &format!("--list-repositories --registry ecr://{host}"));
     assert_snapshot!(list("registry.example/prod"), @r#"
     exit 2
-    error: --registry: "registry.example" is not a valid ECR host: an account has 12 digits (<account>.dkr.ecr.<region>.amazonaws.com), wrong at character 1
+    error: --registry: "registry.example" is not a valid ECR host: an account has 12 digits (<account>.dkr.ecr.<region>.amazonaws.com): invalid at character 1
       help: for example: ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod
     "#);
     assert_snapshot!(list("95412845506.dkr.ecr.us-east-1.amazonaws.com/prod"), @r#"
     exit 2
-    error: --registry: "95412845506.dkr.ecr.us-east-1.amazonaws.com" is not a valid ECR host: an account has 12 digits (<account>.dkr.ecr.<region>.amazonaws.com), wrong at character 12
+    error: --registry: "95412845506.dkr.ecr.us-east-1.amazonaws.com" is not a valid ECR host: an account has 12 digits (<account>.dkr.ecr.<region>.amazonaws.com): invalid at character 12
       help: for example: ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod
     "#);
     assert_snapshot!(list("095412845506.dkr.ecr.cn-north-1.amazonaws.com/prod"), @r#"
     exit 2
-    error: --registry: "095412845506.dkr.ecr.cn-north-1.amazonaws.com" is not a valid ECR host: a host in cn-north-1 ends with amazonaws.com.cn: wrong at character 33
+    error: --registry: "095412845506.dkr.ecr.cn-north-1.amazonaws.com" is not a valid ECR host: a host in cn-north-1 ends with amazonaws.com.cn: invalid at character 33
       help: for example: ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod
     "#);
 }

@@ -318,12 +318,12 @@ async fn old_files_are_deleted() {
 }
 
 /// The environment variable with the folder of a child process of the test of concurrent processes.
-const FOLDER_VARIABLE: &str = "ARK_TEST_CACHE_FOLDER";
+const CHILD_FOLDER: &str = "ARK_TEST_CACHE_FOLDER";
 
 /// The body of the child processes that the test below starts. Without the variable this test does nothing.
 #[tokio::test]
 async fn child_process_fetches_a_login() {
-    let Some(folder) = std::env::var_os(FOLDER_VARIABLE).map(PathBuf::from) else { return };
+    let Some(folder) = std::env::var_os(CHILD_FOLDER).map(PathBuf::from) else { return };
     let cache = CredentialsCache::open(folder.join("cache"));
     let fetch = || async {
         // Each fetch creates a file of its own.
@@ -343,7 +343,7 @@ fn concurrent_processes_fetch_once() {
         let program = std::env::current_exe().unwrap();
         let test = "credentials::cache::tests::child_process_fetches_a_login";
         let mut command = Command::new(program);
-        command.args([test, "--exact", "--quiet"]).env(FOLDER_VARIABLE, folder.path());
+        command.args([test, "--exact", "--quiet"]).env(CHILD_FOLDER, folder.path());
         command.stdout(std::process::Stdio::null()).spawn().unwrap()
     };
     let processes: Vec<_> = (0..20).map(|_| start()).collect();

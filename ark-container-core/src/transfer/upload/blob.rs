@@ -291,8 +291,10 @@ impl ChunkedUpload<'_> {
         self.state = match client.upload_status(&upload).await {
             Ok((upload, stored)) if stored <= size => UploadState::Confirmed(upload, stored),
             Ok(_) => UploadState::NotStarted,
-            // AWS ECR reports no status, but accepts the next part. Other registries then reject the next part too.
-            Err(Error::NotFound { kind: ResourceKind::Upload, .. }) if offset <= size => {
+            // AWS ECR reports no status, but accepts the next part.
+            Err(Error::NotFound { kind: ResourceKind::Upload, .. })
+                if client.is_ecr() && offset <= size =>
+            {
                 UploadState::Confirmed(upload, offset)
             }
             Err(error) if is_lost(&error) => UploadState::NotStarted,

@@ -85,7 +85,7 @@ const MAX_BATCH_BYTES: usize = 256 * 1024;
 const MIN_WRITE_BYTES: usize = 64 * 1024;
 
 /// The maximum number of bytes of a body that are read and discarded after an error.
-const MAX_DISCARDED_BYTES: u64 = 8 * 1024 * 1024;
+const MAX_DISCARDED_BYTES: u64 = 32 * 1024 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The timeout of a whole manifest. Large manifests of other clients may wait meanwhile.
