@@ -2,7 +2,10 @@
 //!
 //! The registry is the user's local registry, or the folder in `ARK_REGISTRY=local:DIR`.
 
-#![expect(clippy::print_stdout, reason = "this program talks to a person")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the program prints its results")]
+
+use std::error::Error;
+use std::process::ExitCode;
 
 use ark_container_core::Catalog;
 use ark_container_core::model::{Access, OrganizationId, RegistryLocation};
@@ -12,7 +15,19 @@ use futures_util::TryStreamExt;
 const IMAGE: &str = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/hello");
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> ExitCode {
+    let Err(error) = run().await else { return ExitCode::SUCCESS };
+    eprint!("error: {error}");
+    let mut source = error.source();
+    while let Some(error) = source {
+        eprint!(": {error}");
+        source = error.source();
+    }
+    eprintln!();
+    ExitCode::FAILURE
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let organization = OrganizationId::TBD;
     let builder = Catalog::builder().with_environment().with_organization(organization);
     if let location @ RegistryLocation::Ecr { .. } = builder.settings()?.registry() {

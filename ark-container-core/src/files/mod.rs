@@ -18,10 +18,8 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::hash::BuildHasher as _;
 use std::io::{self, Write as _};
-#[cfg(all(feature = "local", target_os = "linux"))]
+#[cfg(all(any(feature = "local", feature = "push"), target_os = "linux"))]
 use std::num::NonZeroU64;
-#[cfg(feature = "local")]
-use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path};
@@ -322,25 +320,46 @@ impl Drop for OutputFile {
     }
 }
 
-/// The number of bytes of a large file after which [`start_writeback`] is called again.
-#[cfg(feature = "local")]
-pub(crate) const WRITEBACK_INTERVAL_BYTES: u64 = 8 * 1024 * 1024;
+/// The number of bytes after which [`Writeback`] asks the kernel again.
+#[cfg(any(feature = "local", feature = "push"))]
+const WRITEBACK_INTERVAL_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Asks the kernel to start writing a range of a file to the disk, so that the sync at the end waits for less.
-///
-/// Linux starts to write the modified pages of the range in the page cache, and keeps the pages cached.
-///
-/// Source: <https://github.com/torvalds/linux/blob/v6.12/mm/fadvise.c#L117>
-#[cfg(feature = "local")]
-pub(crate) fn start_writeback(file: &File, range: Range<u64>) {
-    #[cfg(target_os = "linux")]
-    {
-        let length = NonZeroU64::new(range.end.saturating_sub(range.start));
-        // On a file system that does not support this, the sync at the end writes everything.
-        let _ = rustix::fs::fadvise(file, range.start, length, rustix::fs::Advice::DontNeed);
+/// Asks the kernel to write a growing file to the disk, so that the sync at the end waits for less.
+#[cfg(any(feature = "local", feature = "push"))]
+#[derive(Debug)]
+pub(crate) struct Writeback {
+    /// The offset up to which the kernel was asked.
+    requested: u64,
+}
+
+#[cfg(any(feature = "local", feature = "push"))]
+impl Writeback {
+    /// Returns the writeback of a file that grows from this size on.
+    pub(crate) fn of_size(size: u64) -> Self {
+        Self { requested: size }
     }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (file, range);
+
+    /// Takes the new size of the file.
+    ///
+    /// Linux starts to write the modified pages of the range, and keeps them in the page cache. Pages that are on the
+    /// disk already lose their place there.
+    ///
+    /// Source: <https://github.com/torvalds/linux/blob/v6.12/mm/fadvise.c#L117>
+    pub(crate) fn grown(&mut self, file: &File, size: u64) {
+        let length = size.saturating_sub(self.requested);
+        if length < WRITEBACK_INTERVAL_BYTES {
+            return;
+        }
+        #[cfg(target_os = "linux")]
+        {
+            let (start, length) = (self.requested, NonZeroU64::new(length));
+            // On a file system that does not support this, the sync at the end writes everything.
+            let _ = rustix::fs::fadvise(file, start, length, rustix::fs::Advice::DontNeed);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = file;
+        self.requested = size;
+    }
 }
 
 /// The age from which a change cannot have the same time as a later one. Some file systems record whole seconds.

@@ -18,7 +18,7 @@ use tokio_util::bytes::Bytes;
 use crate::digester::Digester;
 use crate::distribution::Manifest;
 use crate::error::{Error, Result};
-use crate::files::{Directory, cannot, copy, is_own};
+use crate::files::{Directory, Writeback, cannot, copy, is_own};
 use crate::model::{Descriptor, Digest, ManifestContent, media_type};
 use crate::transfer::blob::Blob;
 use crate::transfer::engine::{Outcome, Target};
@@ -304,6 +304,7 @@ struct Partial {
     digester: Digester,
     expected: Digest,
     received: u64,
+    writeback: Writeback,
 }
 
 /// The verification of a blob that was received completely.
@@ -328,7 +329,8 @@ impl Partial {
         let directory = directory.clone();
         let received =
             hashed.map_err(|error| cannot("read", &directory.path().join(&name), error))?;
-        Ok(Self { directory, name, file, digester, expected, received })
+        let writeback = Writeback::of_size(received);
+        Ok(Self { directory, name, file, digester, expected, received, writeback })
     }
 
     /// Returns the number of received bytes.
@@ -342,24 +344,35 @@ impl Partial {
         written.map_err(|error| cannot("write", &self.path(), error))?;
         self.digester.update(piece);
         self.received += piece.len() as u64;
+        self.writeback.grown(&self.file, self.received);
         Ok(())
     }
 
     /// Copies the rest from a file.
-    fn copy(&mut self, source: (&File, Range<u64>), copied: impl FnMut(u64) -> bool) -> Result<()> {
-        let written = copy(source, (&self.file, self.received), &mut self.digester, copied);
+    fn copy(
+        &mut self,
+        source: (&File, Range<u64>),
+        mut copied: impl FnMut(u64) -> bool,
+    ) -> Result<()> {
+        let (start, received, writeback) = (self.received, &mut self.received, &mut self.writeback);
+        let written = copy(source, (&self.file, start), &mut self.digester, |bytes| {
+            *received += bytes;
+            writeback.grown(&self.file, *received);
+            copied(bytes)
+        });
         written.map_err(|error| cannot("write", &self.path(), error))
     }
 
     /// Verifies the blob and moves it into the layout.
     fn finish(self) -> Result<Received> {
-        let found = self.digester.finish();
+        let found = self.digester.clone().finish();
         if found != self.expected {
             self.directory.remove(&self.name)?;
             return Ok(Received::Damaged(found));
         }
-        // The file is not synced: the next pull verifies the digest, and receives a blob again that a power loss
-        // damaged.
+        let synced = self.file.sync_data();
+        synced.map_err(|error| cannot("write", &self.path(), error))?;
+        // The manifest, which is written to the same folder later, syncs the rename.
         self.directory.rename(&self.name, blob_name(&self.expected))?;
         Ok(Received::Verified)
     }

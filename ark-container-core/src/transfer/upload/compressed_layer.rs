@@ -114,11 +114,12 @@ impl RegistryTarget<'_> {
             // AWS ECR does not report the offset at which an upload can be resumed.
             let keeps_upload =
                 error.is_temporary() || is_out_of_order(&error) && !self.client.is_ecr();
-            if !keeps_upload {
+            let resumes = keeps_upload && position.record.is_some();
+            if !resumes && !error.is_temporary() {
                 self.cancel_upload(&position.upload).await;
             }
             attempts.failed(error, 0).await?;
-            position = match keeps_upload && position.record.is_some() {
+            position = match resumes {
                 true => self.resume(position).await?,
                 false => UploadPosition {
                     upload: self.client.start_upload().await?,

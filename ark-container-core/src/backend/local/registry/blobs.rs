@@ -212,7 +212,7 @@ pub(super) async fn append_upload(
     let id = parse_id(id)?;
     let upload = open_upload(&repository, id, headers, content, false).await?;
     let dialect = repository.dialect();
-    let keeps = dialect.keeps_cut_parts();
+    let keeps = dialect.keeps_interrupted_parts();
     let upload = append_to_upload(tasks, upload, repository.memory(), content, keeps).await?;
     let size = dialect.reported_after_part(&id, upload.size());
     Ok(progress(&repository, &id, size, dialect.part_status()))
@@ -233,7 +233,7 @@ pub(super) async fn finish_upload(
     };
     let digest = parse_digest(&digest)?;
     let upload = open_upload(&repository, parse_id(id)?, headers, content, true).await?;
-    let keeps = repository.dialect().keeps_cut_parts();
+    let keeps = repository.dialect().keeps_interrupted_parts();
     let upload = append_to_upload(tasks, upload, repository.memory(), content, keeps).await?;
     let wanted = digest.clone();
     repository.run(move |_, _| upload.finish(&wanted)).await?;

@@ -77,12 +77,15 @@ pub(super) fn created(location: String, digest: &Digest) -> Response<Body> {
 /// A connection is closed if the client neither sends nor receives for this long.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The size from which a batch of frames takes no further frame. A frame is at most as large as the connection's read
+/// The maximum size of a batch, before its last frame. A frame is at most as large as the connection's read
 /// buffer.
 const MAX_BATCH_BYTES: usize = 256 * 1024;
 
 /// Smaller frames are written together, because each write costs a system call.
 const MIN_WRITE_BYTES: usize = 64 * 1024;
+
+/// The minimum memory that a frame is counted with: a small one takes more memory than its bytes.
+const MIN_COUNTED_FRAME_BYTES: usize = 128;
 
 /// The maximum number of bytes of a body that are read and discarded after an error.
 const MAX_DISCARDED_BYTES: u64 = 32 * 1024 * 1024;
@@ -186,20 +189,20 @@ fn timed_out(problem: &str) -> ApiError {
 /// Appends a body to an upload.
 ///
 /// One blocking task hashes and writes the bytes. The task outlives an interrupted request, so that the received bytes
-/// are stored and the upload can be resumed. Without `keeps_cut_parts`, an interrupted part is rolled back instead.
+/// are stored and the upload can be resumed. Without `keeps_interrupted_parts`, an interrupted part is rolled back instead.
 pub(super) async fn append_to_upload(
     tasks: &TaskTracker,
     upload: Upload,
     memory: &Memory,
     content: &mut Content,
-    keeps_cut_parts: bool,
+    keeps_interrupted_parts: bool,
 ) -> Result<Upload, ApiError> {
     if content.is_at_end() {
         return Ok(upload);
     }
     // One batch waits while another is written.
     let (queue, batches) = mpsc::channel(1);
-    let is_whole = Arc::new(AtomicBool::new(keeps_cut_parts));
+    let is_whole = Arc::new(AtomicBool::new(keeps_interrupted_parts));
     let writer = tasks.spawn_blocking({
         let is_whole = Arc::clone(&is_whole);
         move || {
@@ -243,15 +246,16 @@ async fn forward(
             },
             next = content.next(), if batch.bytes < MAX_BATCH_BYTES => match next {
                 Ok(Some(frame)) => {
-                    let permit = match memory.try_upload(frame.len())? {
+                    let counted_bytes = frame.len().max(MIN_COUNTED_FRAME_BYTES);
+                    let permit = match memory.try_upload(counted_bytes)? {
                         Some(permit) => permit,
                         None => {
                             // An upload that waits for memory must not hold memory of unwritten frames.
                             let _ = queue.send(mem::take(&mut batch)).await;
-                            memory.upload(frame.len()).await?
+                            memory.upload(counted_bytes).await?
                         }
                     };
-                    batch.bytes += frame.len();
+                    batch.bytes += counted_bytes;
                     batch.frames.push((frame, permit));
                 }
                 Ok(None) => break Ok(()),
@@ -265,8 +269,9 @@ async fn forward(
 }
 
 fn write_all(mut upload: Upload, mut batches: mpsc::Receiver<Batch>) -> crate::Result<Upload> {
-    let mut gathered = Vec::new();
     while let Some(batch) = batches.blocking_recv() {
+        // An upload that waits for further frames holds no memory.
+        let mut gathered = Vec::new();
         for (frame, _permit) in batch.frames {
             if gathered.is_empty() && frame.len() >= MIN_WRITE_BYTES {
                 upload.write(&frame)?;
@@ -279,7 +284,6 @@ fn write_all(mut upload: Upload, mut batches: mpsc::Receiver<Batch>) -> crate::R
             }
         }
         upload.write(&gathered)?;
-        gathered.clear();
     }
     Ok(upload)
 }

@@ -41,7 +41,7 @@ pub(crate) trait Dialect: fmt::Debug + Send + Sync {
     }
 
     /// Returns whether the received bytes of an interrupted part are kept.
-    fn keeps_cut_parts(&self) -> bool {
+    fn keeps_interrupted_parts(&self) -> bool {
         true
     }
 

@@ -332,7 +332,7 @@ impl Dialect for EcrDialect {
     /// completely or not at all.
     ///
     /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_UploadLayerPart.html>
-    fn keeps_cut_parts(&self) -> bool {
+    fn keeps_interrupted_parts(&self) -> bool {
         false
     }
 

@@ -21,7 +21,7 @@ use super::layout::RepositoryFolder;
 use crate::backend::local::token::random_bits;
 use crate::digester::Digester;
 use crate::error::{Error, ResourceKind, Result};
-use crate::files::{WRITEBACK_INTERVAL_BYTES, start_writeback};
+use crate::files::Writeback;
 use crate::model::{Algorithm, Digest, ParseError, RepositoryPath};
 
 impl Store {
@@ -122,8 +122,7 @@ pub(crate) struct Upload {
     /// The locked file.
     file: File,
     size: u64,
-    /// The end of the bytes whose writeback was started.
-    writeback_until: u64,
+    writeback: Writeback,
     /// `None` if another process wrote some of the bytes.
     sha256: Option<Digester>,
     store: Store,
@@ -191,9 +190,8 @@ impl Store {
             0 => Some(Digester::new(Algorithm::Sha256)),
             _ => self.upload_hashes.take(*id, size),
         };
-        let store = self.clone();
-        let upload =
-            Upload { folder, path, id: *id, file, size, writeback_until: size, sha256, store };
+        let (writeback, store) = (Writeback::of_size(size), self.clone());
+        let upload = Upload { folder, path, id: *id, file, size, writeback, sha256, store };
         upload.confirm()?;
         Ok(upload)
     }
@@ -227,20 +225,17 @@ impl Upload {
             }
             return Err(cannot("write", &self.path)(error));
         }
-        self.wrote(bytes.len() as u64);
+        self.grow(bytes.len() as u64);
         if let Some(sha256) = &mut self.sha256 {
             sha256.update(bytes);
         }
         Ok(())
     }
 
-    /// Counts appended bytes, and starts their writeback while more bytes arrive.
-    fn wrote(&mut self, bytes: u64) {
+    /// Counts bytes that were appended to the file.
+    fn grow(&mut self, bytes: u64) {
         self.size += bytes;
-        if self.size.saturating_sub(self.writeback_until) >= WRITEBACK_INTERVAL_BYTES {
-            start_writeback(&self.file, self.writeback_until..self.size);
-            self.writeback_until = self.size;
-        }
+        self.writeback.grown(&self.file, self.size);
     }
 
     /// Returns the current position.

@@ -114,9 +114,9 @@ impl Store {
             }
             None => check_listed_type(folder, &digest, media_type, bytes)?,
         }
+        // Uploads rename blobs without syncing the folder.
+        folder.sync_blobs()?;
         if old.as_ref() != Some(&header) {
-            // Other processes may have renamed blobs that they have not synced yet.
-            folder.sync_blobs()?;
             if let Some(subject) = &header.subject {
                 self.add_referrer(&locked, subject, &digest)?;
             }

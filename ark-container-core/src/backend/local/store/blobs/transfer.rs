@@ -14,7 +14,7 @@ use crate::backend::local::LocalBackend;
 use crate::backend::local::registry::{STORAGE_FULL, is_storage_full};
 use crate::digester::Digester;
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Writeback};
 use crate::model::{Algorithm, Digest, RepositoryPath};
 
 impl Store {
@@ -50,7 +50,7 @@ impl Store {
         let mut digester = Digester::new(digest.algorithm());
         let file = upload.file.try_clone().map_err(cannot("open", &upload.path))?;
         let written = files::copy((source, range), (&file, 0), &mut digester, |bytes| {
-            upload.wrote(bytes);
+            upload.grow(bytes);
             copied(bytes)
         });
         if let Err(error) = written {
@@ -76,7 +76,8 @@ impl Store {
         // The lock ends with the process, and shows that the file is in use.
         file.lock().map_err(cannot("lock", &path))?;
         let store = self.clone();
-        Ok(Upload { folder, path, id, file, size: 0, writeback_until: 0, sha256: None, store })
+        let writeback = Writeback::of_size(0);
+        Ok(Upload { folder, path, id, file, size: 0, writeback, sha256: None, store })
     }
 }
 
