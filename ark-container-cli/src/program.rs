@@ -63,7 +63,7 @@ pub(crate) fn unset_empty_variables(argv: &[OsString]) {
     for (name, _) in empty {
         command.env_remove(name);
     }
-    // Returns only on a failure. The core then reports the relevant variables.
+    // `exec` returns only if it fails. The core then reports the relevant variables.
     let _ = command.exec();
 }
 

@@ -130,7 +130,7 @@ impl Samples {
         let mean = |quarter: u32, of: &dyn Fn(&Sample) -> f64| {
             let within = self.samples.iter().filter(|sample| {
                 let quarters = sample.elapsed.as_secs_f64() * 4.0 / self.duration.as_secs_f64();
-                // The sample that ends a quarter belongs to it.
+                // A sample at the end of a quarter belongs to that quarter.
                 (f64::from(quarter - 1) + 0.1..f64::from(quarter) + 0.1).contains(&quarters)
             });
             let values: Vec<f64> = within.map(of).collect();

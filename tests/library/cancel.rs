@@ -40,7 +40,7 @@ pub(crate) async fn within<T>(polls: usize, future: impl Future<Output = T>) -> 
     bounded.await
 }
 
-/// Returns the number of polls before each drop.
+/// Returns the numbers of polls after which futures are dropped, in ascending order.
 fn polls() -> impl Iterator<Item = usize> {
     std::iter::successors(Some(0), |polls| Some(polls + 1 + polls / MAX_SINGLE_STEPS))
 }

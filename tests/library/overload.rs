@@ -159,7 +159,7 @@ fn date(file: &Path, time: SystemTime) {
     }
 }
 
-/// Starts registries, each of which sweeps at its start, until `left` uploads are left.
+/// Starts registries, each of which sweeps at its start, until at most `left` uploads remain.
 async fn sweep_to(left: usize, backend: &LocalBackend, repository: &str, before: impl Fn()) {
     let count = || uploads(backend.directory(), repository).len();
     let deadline = Instant::now() + TIMEOUT;

@@ -55,7 +55,7 @@ fn image_row(image: &Image) -> String {
         &rfc3339(image.pushed_at),
         &platforms,
     ];
-    // A registry chooses tags and platforms.
+    // Tags and platforms come from the registry, so they are untrusted.
     let columns = columns.map(|column| escape_untrusted(column));
     row(columns.each_ref().map(|column| &**column))
 }
@@ -111,7 +111,7 @@ Examples:
 /// Delete images by tag or digest, and print the URL of each (administrators)
 ///
 /// Deleting a tag deletes the image only if it is the last tag. Deleting a digest deletes the image and all
-/// its tags. The first failure stops the operation: the printed images are deleted.
+/// its tags. The first failure stops the operation. The images printed before it are deleted.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = DELETE_EXAMPLES)]
 pub(crate) struct DeleteArgs {

@@ -81,7 +81,7 @@ pub struct CredentialsOptions {
     ///
     /// If this is `None` and `lifetime` is set, the credentials expire after almost the whole lifetime.
     pub min_remaining: Option<Duration>,
-    /// Whether to fail unless the registry restricts the credentials to their scope.
+    /// Whether credentials that the registry does not restrict to their scope are an error.
     pub require_scoped: bool,
 }
 

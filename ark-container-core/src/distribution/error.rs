@@ -333,8 +333,8 @@ const MIN_UNIX_TIME_SECONDS: u64 = 1_000_000_000;
 
 /// Returns the delay until the reset of an exceeded rate limit.
 ///
-/// Registries send `Retry-After`, the time or delay of the reset, or the window of the limit, which is the maximum
-/// delay: `ratelimit-remaining: 0;w=21600`.
+/// Registries send `Retry-After`, the time of the reset, the delay until the reset, or the window of the limit, as in
+/// `ratelimit-remaining: 0;w=21600`. The window is the maximum delay.
 ///
 /// Source: <https://docs.docker.com/docker-hub/usage/pulls/> and
 /// <https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-ratelimit-headers-07>

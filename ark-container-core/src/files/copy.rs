@@ -16,7 +16,7 @@ use crate::digester::Digester;
 const COPY_PIECE_BYTES: u64 = 1024 * 1024;
 const BUFFER_BYTES: usize = 128 * 1024;
 
-/// Copies a range of a file into another file from a position on, and hashes the written bytes.
+/// Copies a range of a file into another file at an offset, and hashes the written bytes.
 ///
 /// The kernel copies the data if it can. File systems with reflinks share the blocks. A second thread hashes.
 /// `copied` is called with the length of each piece, and ends the copy by returning `false`.

@@ -54,7 +54,7 @@ impl Directory {
     /// Reads a file of at most `limit` bytes.
     ///
     /// # Errors
-    /// Those of [`file`](Self::file), and [`Error::Failed`] if it is larger.
+    /// The errors of [`file`](Self::file), and [`Error::Failed`] if the file is larger than `limit`.
     pub(crate) fn read(&self, relative: impl AsRef<Path>, limit: usize) -> Result<Vec<u8>> {
         let path = self.path.join(&relative);
         let (file, metadata) = self.file(relative)?;
@@ -78,8 +78,8 @@ impl Directory {
 
     /// Opens a file to resume writing to it, and creates it if it does not exist.
     ///
-    /// An entry that is not a regular file for which [`is_own`] is true is removed first, so that writing changes no
-    /// other file.
+    /// An existing entry is kept only if it is a regular file and [`is_own`] is true for it. Any other entry is removed
+    /// first, so that writing changes no other file.
     ///
     /// # Errors
     /// [`Error::Failed`] if it is a folder.

@@ -126,7 +126,7 @@ impl FromStr for RegistryLocation {
         if let Some(registry) = input.strip_prefix(ECR) {
             ecr(registry)
         } else if let Some(directory) = input.strip_prefix("local:") {
-            // Two slashes start a host in other locations, and the root folder here.
+            // In other locations, two slashes precede a host. Here, they start a path at the root folder.
             if let Some(rest) = directory.strip_prefix("//").filter(|rest| !rest.starts_with('/')) {
                 let problem = format!("expected a folder, such as local:/{rest} or local:{rest}");
                 return Err(ParseError::new(WHAT, input, problem));

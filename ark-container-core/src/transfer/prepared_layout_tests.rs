@@ -53,7 +53,7 @@ impl Prepared {
         self.root.path().join("layout")
     }
 
-    /// Replaces a file or folder of the layout by an attack.
+    /// Replaces a file or folder of the layout with the entry that `attack` describes.
     fn attack(&self, name: &str, attack: Attack, is_folder: bool) {
         let path = self.layout().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();

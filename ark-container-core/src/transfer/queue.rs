@@ -207,7 +207,7 @@ impl ConcurrencyLimit {
 
     /// Increases the limit by one if the last increase improved the throughput.
     ///
-    /// `moved` is the total number of moved bytes. `has_waiting` is whether more blobs are waiting.
+    /// `moved` is the total number of transferred bytes. `has_waiting` is whether more blobs are waiting.
     pub(super) fn adapt(&mut self, moved: u64, has_waiting: bool, now: Instant) {
         let elapsed = now.saturating_duration_since(self.measured_from);
         if !self.is_adaptive || elapsed < MEASUREMENT_PERIOD {

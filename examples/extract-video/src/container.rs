@@ -22,7 +22,7 @@ const FIRST_BOXES: [&[u8; 4]; 8] =
 /// A day-long recording in fragments of a quarter of a second has fewer. The program reads the file once per box.
 const MAX_TOP_LEVEL_BOXES: u32 = 1_000_000;
 
-/// The header of a day-long recording has fewer bytes. The program holds them in memory.
+/// The header of a day-long recording is smaller. The program holds the header in memory.
 const MAX_HEADER_BYTES: u64 = 64 << 20;
 
 /// No camera has more. Each track takes memory.
@@ -233,8 +233,9 @@ fn seconds(ticks: Option<u64>, timescale: u32) -> Option<f64> {
 /// The header of a box.
 struct BoxHeader {
     kind: [u8; 4],
-    /// Bytes of the header, and of the header with the content.
+    /// The number of bytes of the header.
     header: u64,
+    /// The number of bytes of the header and the content.
     size: u64,
 }
 

@@ -142,7 +142,7 @@ struct Sequence {
     gaps: Vec<Gap>,
     /// The number of files with the number of another file, such as `1.png` and `01.png`.
     repeated: u64,
-    /// A complete sequence has one size.
+    /// The sizes that the frames have. A complete sequence has one size.
     dimensions: Vec<Dimensions>,
     /// The number of files whose header has no size.
     unreadable: u64,

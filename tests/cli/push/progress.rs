@@ -80,7 +80,7 @@ fn small_terminal_always_shows_the_total() {
             in_work = in_work.max(parts.iter().filter(|part| part.contains("sending")).count());
         });
         assert!(0 < in_work && most <= bars, "{most} bars, {in_work} of them sending");
-        // Earlier lines may have scrolled for the bars.
+        // Earlier lines may have scrolled up to make room for the bars.
         assert!(screen.scrolled < rows, "{} lines", screen.scrolled);
         // The bars are removed.
         let text = screen.text();

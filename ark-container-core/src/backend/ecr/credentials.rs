@@ -38,7 +38,7 @@ const MAX_SESSION_SECONDS: i32 = 12 * 60 * 60;
 const GUARANTEED_SESSION_SECONDS: i32 = 60 * 60;
 
 /// The maximum age of a cached login that is returned for a requested lifetime, so that consecutive requests share a
-/// login. The shortest session of STS is three times as long.
+/// login. The minimum session duration of STS, 15 minutes, is three times as long.
 const MAX_CACHED_LOGIN_AGE: Duration = Duration::from_secs(5 * 60);
 
 /// The validity that a login must have.

@@ -305,7 +305,7 @@ fn access_role_permissions(deployment: &IamDeployment) -> PolicyDocument {
 }
 
 /// Returns the permissions of the administrator role: all changes of the repositories of the administered
-/// organizations. The access role describes them.
+/// organizations. The permission to describe them belongs to the access role.
 fn administrator_role_permissions(deployment: &IamDeployment) -> PolicyDocument {
     let administered = repositories(deployment, ADMINISTERS_TAGS);
     let policies = deployment.repository_policy.then_some(REPOSITORY_POLICY_ACTIONS);

@@ -19,7 +19,7 @@ const ENTRY_LIFETIME: Duration = Duration::from_secs(60 * 60);
 const LIMITS: Limits =
     Limits { prefix: "", max_bytes: 4 * 1024, max_age: ENTRY_LIFETIME, max_files: 1000 };
 
-/// A fact that a call finds out, and that listings of the next hour use.
+/// A fact from an earlier call. Listings use it for an hour.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Fact<'a> {
     /// The user created the repository, or requested the creation of an existing one, which adds its tag.

@@ -16,8 +16,8 @@ const MAX_RESTARTS: u32 = 3;
 /// The rows of a page, and the token of the next page.
 pub(super) type Page<T> = (Vec<T>, Option<String>);
 
-/// Lists the rows of all pages, each `key` once: the rows of the `first` page if it is known, then the rows that
-/// `fetch` returns for a page token. `name` names the listing in errors.
+/// Lists the rows of all pages, deduplicated by `key`: the rows of the `first` page if it is known, then the rows
+/// that `fetch` returns for a page token. `name` names the listing in errors.
 ///
 /// Page tokens of AWS expire, some after 15 minutes. A later page differs from the first page only by its token. If
 /// AWS finds a parameter of a later page invalid, the token has expired, and the listing restarts.

@@ -87,7 +87,7 @@ impl State {
     fn check(&mut self, path: &Path) {
         let now = FileVersion::of(path);
         let is_known = now.as_ref().is_some_and(|now| now.is_unchanged_since(self.read.as_ref()));
-        // A rejection may be due to the folder, which is not part of the version.
+        // The cause of a rejection can be the folder, whose changes do not change the file's version.
         if is_known && self.rejection.is_none() {
             return;
         }

@@ -143,7 +143,7 @@ fn token_in(text: &str) -> Result<&str, TokenProblem> {
     }
 }
 
-/// Returns the token in the text, bare or in JSON, before it is parsed.
+/// Returns the token, not yet parsed, from a text that is the bare token or JSON with the token.
 fn unwrapped(text: &str) -> Result<&str, TokenProblem> {
     let text = text.trim();
     let refused = |problem: &str| TokenProblem::invalid(problem);

@@ -56,7 +56,7 @@ impl Compression {
     }
 }
 
-/// Encoders that are reused, because the tables and buffers of each have some megabytes. Their number is the maximum of
+/// Encoders that are reused, because the tables and buffers of each need several megabytes. Their number is the maximum of
 /// concurrent calls so far.
 pub(super) struct Workers {
     compression: Compression,

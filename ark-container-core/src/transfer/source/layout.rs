@@ -108,7 +108,7 @@ impl Source for LayoutSource {
 
     async fn blob(&self, descriptor: &Descriptor) -> Result<Blob> {
         let blob = self.layout.blob(descriptor)?;
-        // The media types of OCI and of docker have the same end.
+        // The media types of uncompressed layers have the same suffix in OCI and in docker.
         let is_tar = self.compresses && descriptor.media_type.ends_with(".tar");
         Ok(if is_tar { blob.compressed_when_sent() } else { blob })
     }

@@ -398,7 +398,7 @@ impl<'a> Attempts<'a> {
         attempts
     }
 
-    /// Resets the number of retries, because the registry has more bytes of the blob than ever before.
+    /// Resets the number of retries, because the registry has more bytes of the blob than after any earlier attempt.
     pub(super) fn succeeded(&mut self) {
         self.tries.succeeded();
     }

@@ -118,7 +118,8 @@ pub struct Call {
     pub resources: Vec<String>,
     /// The ARN of the principal that signed the request, if known.
     pub principal: Option<String>,
-    /// The error code of the response; `None` if the request succeeded, or the registry allowed it.
+    /// The error code of the response. `None` if the request of the API succeeded, or if the authorization check of the
+    /// registry allowed the action.
     pub error: Option<String>,
     /// The header `x-amzn-RequestId` of the response; empty for the registry, whose responses have no such header.
     pub request_id: String,

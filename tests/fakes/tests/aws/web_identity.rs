@@ -49,7 +49,7 @@ impl Trusting {
         &self,
         token: &str,
     ) -> Result<AssumeRoleWithWebIdentityOutput, SdkError<AssumeRoleWithWebIdentityError>> {
-        // The request is not signed, so any user will do.
+        // The request is not signed, so the user does not matter.
         let sts = self.cloud.sts(&User::new("unknown"));
         let request = sts.assume_role_with_web_identity().role_arn(ROLE);
         request.role_session_name("user-alice").web_identity_token(token).send().await
@@ -119,7 +119,7 @@ async fn token_with_other_claims_is_rejected() {
         (alice().with_claim("iss", "https://id.example.com"), "InvalidIdentityToken"),
         (alice().without_claim("sub"), "InvalidIdentityToken"),
         (alice().without_claim("exp"), "InvalidIdentityToken"),
-        // The account accepts the audience, and the role does not trust it.
+        // The account accepts the audience, but the role does not trust it.
         (alice().with_claim("aud", "other"), "AccessDenied"),
         (TestToken::new(&"user:alice".parse().unwrap()), "AccessDenied"),
         (TestToken::new(&"robot:bob".parse().unwrap()).with_session_tags(), "AccessDenied"),

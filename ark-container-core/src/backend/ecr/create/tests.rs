@@ -40,7 +40,7 @@ fn present(repository: Value, policy: Option<&'static str>) -> impl Fn(&Request)
     }
 }
 
-/// AWS that creates each requested repository.
+/// Returns the responses of AWS, which creates each requested repository.
 fn fresh(request: &Request) -> Response {
     match request.operation.as_str() {
         "CreateRepository" => Response::ok(json!({"repository": whole()})),

@@ -107,7 +107,7 @@ pub(super) async fn delete_blob(
     Ok(body::status(StatusCode::ACCEPTED))
 }
 
-/// Returns a body of a range of a file. A slow client has one chunk in memory beside those in its connection's queue.
+/// Returns a body of a range of a file. A slow client has one chunk in memory in addition to those queued in its connection.
 pub(super) fn stream_body(file: File, range: Range<u64>, memory: &Memory) -> Body {
     let start = (Arc::new(file), range, memory.clone());
     let chunks = stream::try_unfold(start, async |(file, range, memory)| {

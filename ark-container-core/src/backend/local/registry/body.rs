@@ -91,7 +91,7 @@ const MIN_COUNTED_FRAME_BYTES: usize = 128;
 const MAX_DISCARDED_BYTES: u64 = 32 * 1024 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The timeout of a whole manifest. Large manifests of other clients may wait meanwhile.
+/// The timeout of a whole manifest. Other large manifests wait for the memory.
 const MANIFEST_TIMEOUT: Duration = IDLE_TIMEOUT;
 
 /// The body of a request, and the number of bytes received.

@@ -113,7 +113,7 @@ impl FromStr for UploadId {
 
 /// An open upload. No other handle of this or another process can write to the upload meanwhile.
 ///
-/// A drop keeps the written bytes, so that the upload can be resumed.
+/// Dropping the handle keeps the written bytes, so that the upload can be resumed.
 #[derive(Debug)]
 pub(crate) struct Upload {
     folder: RepositoryFolder,
@@ -330,8 +330,8 @@ const MAX_CACHED_HASHES: usize = 256;
 /// A cache of the hashes of uploads without an open handle, so that an upload in several requests, as by docker, is not
 /// read again at its end.
 ///
-/// An upload only grows, and its id is never reused, so that the hashed bytes stay its first bytes. A cached hash is
-/// valid for one length only.
+/// An upload is never shorter than its hashed bytes, and its id is never reused, so that the hashed bytes stay its first
+/// bytes. A cached hash is valid for one length only.
 #[derive(Debug, Clone, Default)]
 pub(super) struct UploadHashes(Arc<Mutex<VecDeque<(UploadId, u64, Digester)>>>);
 

@@ -158,7 +158,7 @@ fn sweep_removes_old_blobs_without_manifest_and_reservation() {
     client.age(|folder| folder.reservations(&young));
     // An expired reservation does not prevent a new one.
     assert!(client.reserve(b"asked"));
-    // A blob can be without a file of reservations.
+    // A blob may have no reservations file.
     fs::remove_file(client.store.folder(&path).unwrap().reservations(&stored)).unwrap();
     assert_eq!(
         sample.store.sweep(SWEEP_AGE).unwrap(),
