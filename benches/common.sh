@@ -119,7 +119,7 @@ wall=1 cpu=2 memory=3 bytes=5
 ratio() {
   [[ -s "$work/$3.result" ]] || return 0
   awk -v field="$1" -v name="$2" -v peer="$3" -v goal="${4:-}" -v work="$work_title" -v table="${BENCH_TABLE:-/dev/null}" '
-    BEGIN { split("wall,CPU,memory,,size", kinds, ",") }
+    BEGIN { split("time,CPU,memory,,size", kinds, ",") }
     function text() {
       return field == 3 ? sprintf("%.0f MiB", $3 / 1024) : field == 5 ? sprintf("%.1f MB", $5 / 1e6) \
         : NF == 1 ? sprintf("%.3f s", $1) : sprintf("%.3f s, %.2f CPU s", $1, $2)
