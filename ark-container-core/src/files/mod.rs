@@ -394,9 +394,9 @@ impl FileVersion {
 }
 
 /// Returns whether a file belongs to the user of this process and has no second hard link. Writing to such a file
-/// does not change a file of another user.
+/// does not change a file of another user. A file that was replaced after it was opened has no hard link.
 pub(crate) fn is_own(metadata: &Metadata) -> bool {
-    metadata.uid() == own_uid() && metadata.nlink() == 1
+    metadata.uid() == own_uid() && metadata.nlink() <= 1
 }
 
 fn own_uid() -> u32 {

@@ -190,6 +190,8 @@ impl Reservations<'_> {
         let opened =
             files::open_file(&path, &mut options).map_err(self.folder.cannot("write", &path))?;
         let Some((mut file, _)) = opened else {
+            // The folder of a repository that was deleted meanwhile is missing too.
+            self.folder.confirm()?;
             return Err(Error::failed(format!("cannot write {}", path.display()))
                 .with_source("it is not a file"));
         };
