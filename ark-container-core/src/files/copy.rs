@@ -10,6 +10,7 @@ use std::thread;
 #[cfg(target_os = "linux")]
 use rustix::io::Errno;
 
+use super::Writeback;
 use crate::digester::Digester;
 
 /// The size of a piece that is copied at once. The piece is still in the processor's cache when it is hashed.
@@ -18,7 +19,8 @@ const BUFFER_BYTES: usize = 128 * 1024;
 
 /// Copies a range of a file into another file at an offset, and hashes the written bytes.
 ///
-/// The kernel copies the data if it can. File systems with reflinks share the blocks. A second thread hashes.
+/// The kernel copies the data if it can. File systems with reflinks share the blocks. A second thread hashes,
+/// and the disk writes meanwhile.
 /// `copied` is called with the length of each piece, and ends the copy by returning `false`.
 pub(crate) fn copy(
     (source, range): (&File, Range<u64>),
@@ -45,6 +47,7 @@ fn copy_pieces(
     mut copied: impl FnMut(u64) -> bool,
 ) -> io::Result<()> {
     let mut from = range.start;
+    let mut writeback = Writeback::of_size(at);
     while from < range.end {
         let wanted = (range.end - from).min(COPY_PIECE_BYTES);
         let length = match copy_in_kernel((source, from), (target, at), wanted)? {
@@ -56,6 +59,7 @@ fn copy_pieces(
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, problem));
         }
         (from, at) = (from + length, at + length);
+        writeback.grown(target, at);
         if !copied(length) {
             return Err(io::Error::other("the copy was cancelled"));
         }

@@ -349,29 +349,21 @@ impl Partial {
     }
 
     /// Copies the rest from a file.
-    fn copy(
-        &mut self,
-        source: (&File, Range<u64>),
-        mut copied: impl FnMut(u64) -> bool,
-    ) -> Result<()> {
-        let (start, received, writeback) = (self.received, &mut self.received, &mut self.writeback);
-        let written = copy(source, (&self.file, start), &mut self.digester, |bytes| {
-            *received += bytes;
-            writeback.grown(&self.file, *received);
-            copied(bytes)
-        });
+    fn copy(&mut self, source: (&File, Range<u64>), copied: impl FnMut(u64) -> bool) -> Result<()> {
+        let written = copy(source, (&self.file, self.received), &mut self.digester, copied);
         written.map_err(|error| cannot("write", &self.path(), error))
     }
 
     /// Verifies the blob and moves it into the layout.
     fn finish(self) -> Result<Received> {
-        let found = self.digester.clone().finish();
+        let path = self.path();
+        let found = self.digester.finish();
         if found != self.expected {
             self.directory.remove(&self.name)?;
             return Ok(Received::Damaged(found));
         }
         let synced = self.file.sync_data();
-        synced.map_err(|error| cannot("write", &self.path(), error))?;
+        synced.map_err(|error| cannot("write", &path, error))?;
         // The manifest, which is written to the same folder later, syncs the rename.
         self.directory.rename(&self.name, blob_name(&self.expected))?;
         Ok(Received::Verified)

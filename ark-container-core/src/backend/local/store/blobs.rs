@@ -225,17 +225,12 @@ impl Upload {
             }
             return Err(cannot("write", &self.path)(error));
         }
-        self.grow(bytes.len() as u64);
+        self.size += bytes.len() as u64;
+        self.writeback.grown(&self.file, self.size);
         if let Some(sha256) = &mut self.sha256 {
             sha256.update(bytes);
         }
         Ok(())
-    }
-
-    /// Counts bytes that were appended to the file.
-    fn grow(&mut self, bytes: u64) {
-        self.size += bytes;
-        self.writeback.grown(&self.file, self.size);
     }
 
     /// Returns the current position.

@@ -44,20 +44,18 @@ impl Store {
         path: &RepositoryPath,
         digest: &Digest,
         (source, range): (&File, Range<u64>),
-        mut copied: impl FnMut(u64) -> bool,
+        copied: impl FnMut(u64) -> bool,
     ) -> Result<()> {
         let mut upload = self.start_import(path)?;
         let mut digester = Digester::new(digest.algorithm());
-        let file = upload.file.try_clone().map_err(cannot("open", &upload.path))?;
-        let written = files::copy((source, range), (&file, 0), &mut digester, |bytes| {
-            upload.grow(bytes);
-            copied(bytes)
-        });
+        let size = range.end - range.start;
+        let written = files::copy((source, range), (&upload.file, 0), &mut digester, copied);
         if let Err(error) = written {
             let error = cannot("write", &upload.path)(error);
             upload.remove()?;
             return Err(error);
         }
+        upload.size = size;
         upload.sha256 = (digest.algorithm() == Algorithm::Sha256).then_some(digester);
         upload.finish(digest)
     }
